@@ -1,0 +1,77 @@
+//! `manifest.json`: the evidence that lies beside every published store.
+
+use super::run::{Mode, Owner};
+use crate::api::{Fence, StoreId};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Version of the manifest that this code writes. A reader refuses a newer one by name.
+pub const FORMAT_VERSION: u32 = 1;
+/// File name of the manifest inside a point's folder.
+pub const FILE_NAME: &str = "manifest.json";
+/// Folder of the store inside a point's folder.
+pub const STORE_FOLDER: &str = "store";
+
+/// Evidence of one recovery point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`] at the time of writing.
+    pub format_version: u32,
+    /// The object that the point belongs to.
+    pub owner: Owner,
+    /// Which attempt made it.
+    pub attempt: u32,
+    /// Name of the point, equal to its folder's.
+    pub point: String,
+    /// Full or incremental.
+    pub mode: Mode,
+    /// Identity of the copied store, from its own header.
+    pub store_id: StoreId,
+    /// Last committed transaction in the copied store, from its own header.
+    pub last_transaction: i64,
+    /// When the tool started: everything committed before is in the copy.
+    pub data_from: DateTime<Utc>,
+    /// When the tool ended.
+    pub data_to: DateTime<Utc>,
+    /// Fence right before the tool.
+    pub fence_before: Fence,
+    /// Fence right after the tool; equal to `fence_before`, or the point would not exist.
+    pub fence_after: Fence,
+    /// The tool and what it said.
+    pub tool: ToolRecord,
+    /// Version of the operator's binary that wrote this.
+    pub operator_version: String,
+    /// SHA-256 over the tree, as the tree digest of `files` gives it: `sha256:<hex>`.
+    pub tree: String,
+    /// Sum of the files' sizes, bytes.
+    pub bytes: u64,
+    /// Every regular file below `store/`, sorted by path.
+    pub files: Vec<FileRecord>,
+}
+
+/// One file of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileRecord {
+    /// Path relative to `store/`, `/` between parts.
+    pub path: String,
+    /// Size, bytes.
+    pub bytes: u64,
+    /// SHA-256 of the content, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What ran and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolRecord {
+    /// Image of the container it ran in.
+    pub image: String,
+    /// Command with its placeholders filled in.
+    pub command: Vec<String>,
+    /// Exit code; 0, or the point would not exist.
+    pub exit_code: i32,
+    /// SHA-256 of everything it wrote to its standard output, then to its standard error.
+    pub output_sha256: String,
+}

@@ -1,0 +1,92 @@
+//! What the controller asks of the agent: the contract from operator to Job.
+
+use crate::api::{Fence, StoreId, Verification};
+use crate::discovery::SourceUri;
+use serde::{Deserialize, Serialize};
+
+/// Environment variable that holds the run as one JSON object ([`BackupRun`] or [`InspectRun`]).
+pub const RUN_VARIABLE: &str = "GRAPHBACKUP_RUN";
+/// Environment variable that holds the UID of the pod, from the downward API.
+pub const POD_UID_VARIABLE: &str = "GRAPHBACKUP_POD_UID";
+/// Where the target claim is mounted in every agent's pod.
+pub const TARGET_MOUNT: &str = "/target";
+/// Folder of the emptyDir into which the init container copies the operator's binary.
+pub const AGENT_MOUNT: &str = "/graphbackup";
+
+/// Which object a run belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// Namespace of the `GraphBackup`.
+    pub namespace: String,
+    /// Name of the `GraphBackup`.
+    pub name: String,
+    /// UID of the `GraphBackup`; the evidence counts only for this very object.
+    pub uid: String,
+}
+
+/// Full or incremental, in the tool's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// A copy of the whole store.
+    Full,
+}
+
+impl Mode {
+    /// What `{mode}` in the tool's command becomes: `-{mode}` gives `-full`.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Where on the target claim a point lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// `spec.target.directory`: relative path below the claim's root, may be empty.
+    pub directory: String,
+    /// Store id of the cluster; names the folder that holds the cluster's points.
+    pub cluster: StoreId,
+    /// Name of the point: one folder name.
+    pub point: String,
+}
+
+/// One attempt of one backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupRun {
+    /// The object that asked.
+    pub owner: Owner,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// Where the database is, for reading the fence.
+    pub source: SourceUri,
+    /// Cluster name, with `ha://` only.
+    pub cluster_name: Option<String>,
+    /// The master that the controller found. The agent refuses to start the tool if the fence has moved since.
+    pub fence: Fence,
+    /// Full or incremental.
+    pub mode: Mode,
+    /// Command of the tool with its placeholders: `{mode}`, `{host}`, `{port}`, `{target}`, `{clusterName}`.
+    pub command: Vec<String>,
+    /// Where to publish.
+    pub place: Place,
+    /// How the copy is checked before it is published.
+    pub verification: Verification,
+    /// Seconds that the whole attempt may take.
+    pub deadline_seconds: u64,
+    /// Image of the tool as the pod names it, for the manifest.
+    pub image: String,
+}
+
+/// A question to the volume: is there a published point of this object?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InspectRun {
+    /// The object whose point is looked for.
+    pub owner: Owner,
+    /// Where the point would be.
+    pub place: Place,
+}

@@ -1,0 +1,154 @@
+//! The fence: what must not move between the start and the end of a backup, kept in status and manifest.
+
+use super::StoreId;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A host and a TCP port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Host name or IPv4 address.
+    pub host: String,
+    /// TCP port, 1 to 65535.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// What ZooKeeper said about the master at one moment.
+///
+/// Equal tokens mean that one and the same member was master without interruption: slaves that join or leave do not
+/// move it, a master that steps down and returns does (its znodes are created anew and `master-rebound` is written).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FenceToken {
+    /// Member id (`ha.server_id`) of the master.
+    pub member_id: i32,
+    /// Host and backup port that the master publishes.
+    pub endpoint: Endpoint,
+    /// Creation zxid of `R/ha-servers/<id>`.
+    pub server_created: i64,
+    /// Creation zxid of `R/<id>_<seq>`, the master's election node.
+    pub election_created: i64,
+    /// Value of `R/master-rebound`.
+    pub rebound: i32,
+    /// Modification zxid of `R/master-rebound`.
+    pub rebound_modified: i64,
+    /// Modification zxid of `/C`, the cluster's store id.
+    pub cluster_modified: i64,
+}
+
+/// What the member itself said over its backup port; the only fence that a `single://` source has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeMark {
+    /// Host and backup port that was asked.
+    pub endpoint: Endpoint,
+    /// Identity of the store that the member serves.
+    pub store_id: StoreId,
+}
+
+/// A reading of the fence, taken right before and right after the tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fence {
+    /// From ZooKeeper (`ha://`).
+    Master(FenceToken),
+    /// From the member (`single://`): that the master did not change is not observable.
+    Probe(ProbeMark),
+}
+
+/// What became of the fence between two readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Movement {
+    /// Both readings are equal: one history.
+    None,
+    /// The readings differ; the text says in what, for a message.
+    Moved(String),
+}
+
+impl Fence {
+    /// Compares a later reading with this one.
+    pub fn movement(&self, later: &Self) -> Movement {
+        if self == later {
+            return Movement::None;
+        }
+        Movement::Moved(match (self, later) {
+            (Self::Master(before), Self::Master(after)) => describe(before, after),
+            (Self::Probe(before), Self::Probe(after)) if before.store_id != after.store_id => {
+                format!("{} served store {} and now serves {}", before.endpoint, before.store_id, after.store_id)
+            }
+            (Self::Probe(before), Self::Probe(after)) => format!("asked {}, then {}", before.endpoint, after.endpoint),
+            _ => "the two readings are of different kinds".to_owned(),
+        })
+    }
+
+    /// Host and backup port of the member that was read.
+    pub fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::Master(token) => &token.endpoint,
+            Self::Probe(mark) => &mark.endpoint,
+        }
+    }
+}
+
+fn describe(before: &FenceToken, after: &FenceToken) -> String {
+    if before.cluster_modified != after.cluster_modified {
+        return "the cluster's store id was written anew".to_owned();
+    }
+    if before.member_id != after.member_id {
+        return format!("member {} was master, member {} is now", before.member_id, after.member_id);
+    }
+    if before.endpoint != after.endpoint {
+        return format!("member {} moved from {} to {}", before.member_id, before.endpoint, after.endpoint);
+    }
+    format!("member {} lost its registration or its mastership and took it back", before.member_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> FenceToken {
+        FenceToken {
+            member_id: 1,
+            endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 },
+            server_created: 8,
+            election_created: 9,
+            rebound: 1,
+            rebound_modified: 15,
+            cluster_modified: 3,
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_token_moves_the_fence() {
+        let before = Fence::Master(token());
+        assert_eq!(before.movement(&before.clone()), Movement::None);
+        let changes: [fn(&mut FenceToken); 7] = [
+            |t| t.member_id = 2,
+            |t| t.endpoint.port = 1,
+            |t| t.server_created = 100,
+            |t| t.election_created = 100,
+            |t| t.rebound = 2,
+            |t| t.rebound_modified = 100,
+            |t| t.cluster_modified = 100,
+        ];
+        for change in changes {
+            let mut after = token();
+            change(&mut after);
+            assert!(matches!(before.movement(&Fence::Master(after)), Movement::Moved(_)));
+        }
+    }
+
+    #[test]
+    fn a_move_says_who_was_master_and_who_is() {
+        let after = FenceToken { member_id: 2, ..token() };
+        let Movement::Moved(text) = Fence::Master(token()).movement(&Fence::Master(after)) else { panic!("it moved") };
+        assert_eq!(text, "member 1 was master, member 2 is now");
+    }
+}

@@ -1,0 +1,200 @@
+//! `GraphBackup`: one backup, run once. When it succeeded it is the recovery point.
+
+use super::fence::Fence;
+use super::parts::{Deadlines, Retry, Source, Target, Tool};
+use super::store_id::StoreId;
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What to back up, with what, and where to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "graphbackup.dev",
+    version = "v1alpha1",
+    kind = "GraphBackup",
+    plural = "graphbackups",
+    shortname = "gb",
+    category = "graphbackup",
+    namespaced,
+    status = "GraphBackupStatus",
+    derive = "PartialEq",
+    doc = "One backup of an HA graph database, run once. When it succeeded it is the recovery point.",
+    validation = Rule::new("size(self.metadata.name) <= 52")
+        .message("the name is at most 52 characters, so that the names of the Jobs made from it fit"),
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Succeeded\")].reason"}"#,
+    printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
+    printcolumn = r#"{"name":"Master","type":"string","jsonPath":".status.master"}"#,
+    printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.size"}"#,
+    printcolumn = r#"{"name":"Transaction","type":"integer","jsonPath":".status.point.lastTransaction"}"#,
+    printcolumn = r#"{"name":"Verified","type":"string","jsonPath":".status.conditions[?(@.type==\"Verified\")].status"}"#,
+    printcolumn = r#"{"name":"Data from","type":"date","jsonPath":".status.point.dataFrom"}"#,
+    printcolumn = r#"{"name":"Directory","type":"string","priority":1,"jsonPath":".status.directory"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Succeeded\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self == oldSelf")
+    .message("the spec of a GraphBackup cannot be changed: it says what a recovery point is; create a new GraphBackup"))]
+pub struct GraphBackupSpec {
+    /// Where the database is.
+    pub source: Source,
+    /// What is copied: `Full` copies the whole store.
+    #[serde(default, rename = "type")]
+    pub backup_type: BackupType,
+    /// How it is copied: `Online` runs the database's own tool against the master while it serves.
+    #[serde(default)]
+    pub method: Method,
+    /// Where the recovery point is written.
+    pub target: Target,
+    /// The database's backup tool.
+    pub tool: Tool,
+    /// How the copy is checked before it counts.
+    #[serde(default)]
+    pub verification: Verification,
+    /// How often a failed attempt is run again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Limits of time.
+    #[serde(default)]
+    pub deadlines: Deadlines,
+}
+
+/// What is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BackupType {
+    /// The whole store.
+    #[default]
+    Full,
+}
+
+/// How the store is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Method {
+    /// With the database's tool, while the database serves.
+    #[default]
+    Online,
+}
+
+/// How a copy is checked before it is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Verification {
+    /// Only what the tool says, and the store header.
+    None,
+    /// Every file is read back from the volume and compared with the manifest.
+    #[default]
+    Quick,
+}
+
+/// What became of the backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GraphBackupStatus {
+    /// Generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// A word for people, derived from the conditions. Programs read the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// `Ready`, `Reconciling`, `Stalled` (kstatus), `Succeeded`, `MasterStable`, `Verified`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// When the operator first saw the object; `deadlines.run` counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<DateTime<Utc>>,
+    /// When the backup succeeded or failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<DateTime<Utc>>,
+    /// Every attempt that was started, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 11))]
+    pub attempts: Vec<Attempt>,
+    /// Host and port of the member that the newest attempt copies from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
+    /// Folder of the point on the target claim: `<directory>/<store id>/<point>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Size of the copied store for people, such as `1.2Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// The recovery point; present exactly when `Succeeded` is `True`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<Point>,
+}
+
+/// Where a backup stands, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Waits for the master, the claim, or the next attempt.
+    Pending,
+    /// A Job runs.
+    Running,
+    /// A manifest is on the volume and its digest below.
+    Succeeded,
+    /// Over, without a recovery point.
+    Failed,
+}
+
+/// One run of the tool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// Name of the Job.
+    pub job: String,
+    /// Identity of the store that the member serves, 33 characters; names the cluster's folder on the target.
+    #[schemars(with = "String")]
+    pub store_id: StoreId,
+    /// The fence when the attempt was decided: the master, and what tells it from itself after a step-down.
+    #[schemars(schema_with = "fence_schema")]
+    pub fence: Fence,
+    /// When the attempt was decided.
+    pub start_time: DateTime<Utc>,
+    /// When its failure was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<DateTime<Utc>>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What happened, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// Name of the Job that asked the volume, when the attempt's own verdict was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspect_job: Option<String>,
+}
+
+/// The evidence of a recovery point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// SHA-256 of `manifest.json`: `sha256:<hex>`.
+    pub manifest_digest: String,
+    /// Identity of the copied store.
+    #[schemars(with = "String")]
+    pub store_id: StoreId,
+    /// Last committed transaction in the copy.
+    pub last_transaction: i64,
+    /// Number of files.
+    pub files: i64,
+    /// Sum of their sizes, bytes.
+    pub bytes: i64,
+    /// When the tool started: everything committed before is in the copy.
+    pub data_from: DateTime<Utc>,
+    /// When the tool ended.
+    pub data_to: DateTime<Utc>,
+    /// Attempt that made the point.
+    pub attempt: u32,
+}
+
+/// The fence is the operator's own note to itself: stored whole, shaped by [`Fence`], not by the schema.
+fn fence_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}

@@ -1,0 +1,26 @@
+//! The kinds of group `graphbackup.dev`, their conditions and reasons, and the names of what belongs to them. No I/O.
+
+pub mod condition;
+mod crds;
+mod fence;
+mod graph_backup;
+pub mod names;
+mod parts;
+mod reason;
+mod store_id;
+mod time;
+
+pub use crds::crds_yaml;
+pub use fence::{Endpoint, Fence, FenceToken, Movement, ProbeMark};
+pub use graph_backup::{
+    Attempt, BackupType, GraphBackup, GraphBackupSpec, GraphBackupStatus, Method, Phase, Point, Verification,
+};
+pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool};
+pub use reason::{Reason, Remedy};
+pub use store_id::{ParseStoreIdError, StoreId};
+pub use time::{now_seconds, parse_duration, to_kubernetes};
+
+/// API group of all kinds.
+pub const GROUP: &str = "graphbackup.dev";
+/// API version of all kinds.
+pub const VERSION: &str = "v1alpha1";

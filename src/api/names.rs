@@ -1,0 +1,60 @@
+//! Names and labels of everything that belongs to an object of ours: deterministic, so that creating twice is impossible.
+
+use chrono::{DateTime, Utc};
+
+/// Label of every object that the operator creates.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY_LABEL`].
+pub const MANAGED_BY: &str = "graph-backup-operator";
+/// Label that holds the name of the `GraphBackup` that a Job or pod belongs to.
+pub const BACKUP_LABEL: &str = "graphbackup.dev/backup";
+/// Label that holds the UID of that `GraphBackup`.
+pub const BACKUP_UID_LABEL: &str = "graphbackup.dev/backup-uid";
+/// Label that holds the number of the attempt.
+pub const ATTEMPT_LABEL: &str = "graphbackup.dev/attempt";
+/// Label that says what the pod does: `backup` or `inspect`.
+pub const TASK_LABEL: &str = "graphbackup.dev/task";
+
+/// First eight characters of a UID: tells an object from one of the same name that was there before.
+fn short(uid: &str) -> &str {
+    uid.get(..8).unwrap_or(uid)
+}
+
+/// Name of an attempt's Job: at most 63 characters for names of at most 52.
+pub fn backup_job(name: &str, uid: &str, attempt: u32) -> String {
+    // 52 + 1 + 5 + 1 + 2 = 61: five characters of the UID are enough beside the ownership check.
+    format!("{name}-{}-{attempt}", uid.get(..5).unwrap_or(uid))
+}
+
+/// Name of the Job that asks the volume what became of an attempt.
+pub fn inspect_job(name: &str, uid: &str, attempt: u32) -> String {
+    format!("{}i", backup_job(name, uid, attempt))
+}
+
+/// Folder name of the point of a `GraphBackup`: sorts by time of creation, readable, unique.
+pub fn point(name: &str, uid: &str, created: DateTime<Utc>) -> String {
+    format!("{}-{name}-{}", created.format("%Y%m%dT%H%M%SZ"), short(uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "1a2b3c4d-0000-4000-8000-000000000000";
+
+    #[test]
+    fn names_fit_their_limits() {
+        let longest = "n".repeat(52);
+        assert!(inspect_job(&longest, UID, 11).len() <= 63);
+        let created = DateTime::from_timestamp(1_795_500_000, 0).unwrap();
+        assert_eq!(point("nightly", UID, created), "20261124T060000Z-nightly-1a2b3c4d");
+    }
+
+    #[test]
+    fn a_recreated_object_gets_other_names() {
+        let other = "9a2b3c4d-0000-4000-8000-000000000000";
+        assert_ne!(backup_job("b", UID, 1), backup_job("b", other, 1));
+        assert_ne!(backup_job("b", UID, 1), backup_job("b", UID, 2));
+        assert_ne!(backup_job("b", UID, 1), inspect_job("b", UID, 1));
+    }
+}

@@ -1,0 +1,142 @@
+//! Why a condition is as it is: a closed set of CamelCase words that is part of the API.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What the operator does about a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Run again by itself, within `spec.retry.limit`.
+    Retry,
+    /// Running again gives the same result: a person has to change something.
+    Act,
+}
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident => $remedy:ident, )+) => {
+        /// Why a condition is as it is. The text form is the variant's name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &[Self] = &[$( Self::$name, )+];
+
+            /// The CamelCase word that stands in conditions, Events and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$name => stringify!($name), )+ }
+            }
+
+            /// Whether a failed attempt with this reason is run again.
+            pub const fn remedy(self) -> Remedy {
+                match self { $( Self::$name => Remedy::$remedy, )+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Progress.
+    /// The object was seen for the first time and nothing has run yet.
+    Pending => Retry,
+    /// A backup Job runs.
+    Running => Retry,
+    /// An attempt failed; the next one waits for its back-off.
+    RetryScheduled => Retry,
+    /// The Job ended without a readable verdict; the volume is asked what became of the run.
+    Inspecting => Retry,
+    /// A manifest is on the volume and its digest on the object.
+    Succeeded => Retry,
+    /// The two readings of the fence are equal.
+    FenceUnmoved => Retry,
+    /// `single://` names a member directly: whether the master changed cannot be seen.
+    NotObservable => Retry,
+    /// Every file of the point was read back and agrees with the manifest.
+    ManifestVerified => Retry,
+    /// `spec.verification` is `None`.
+    NotRequested => Retry,
+    /// Has not been found out yet.
+    NotYetKnown => Retry,
+
+    // The specification.
+    /// The specification contradicts itself.
+    InvalidSpec => Act,
+    /// The stored object cannot be read by this version of the operator.
+    Undecodable => Act,
+
+    // Finding the database.
+    /// No ZooKeeper server answered, or none that belongs to a quorum.
+    EnsembleUnavailable => Retry,
+    /// The ensemble does not know a cluster of this name.
+    ClusterUnknown => Retry,
+    /// The cluster is known but no live member claims to be master.
+    NoMaster => Retry,
+    /// The members disagree on who is master.
+    ElectionRunning => Retry,
+    /// The master publishes no usable address.
+    MemberWithoutAddress => Retry,
+    /// ZooKeeper holds several clusters where the database's version allows one.
+    MultipleRoots => Act,
+    /// A znode holds bytes that no known version of the database writes.
+    ZnodeUnreadable => Act,
+    /// The member's backup port does not answer.
+    MemberUnreachable => Retry,
+    /// What answers on the backup port does not speak the backup protocol of Neo4j 1.5.1 to 1.9.
+    NotABackupServer => Act,
+
+    // Running the Job.
+    /// The claim named in `spec.target.claimName` does not exist.
+    TargetClaimMissing => Retry,
+    /// The Job was refused by the API server (quota, admission, name in use).
+    JobRefused => Retry,
+    /// The pod did not start within `spec.deadlines.podStart`.
+    PodCannotStart => Retry,
+    /// The image of the tool cannot be pulled.
+    ImageCannotBePulled => Retry,
+    /// The run did not end within `spec.deadlines.run`.
+    DeadlineExceeded => Act,
+    /// The Job or its pod vanished and the volume holds no point of it.
+    JobLost => Retry,
+    /// The agent ended without a verdict, and the volume holds no point of it.
+    AgentFailed => Retry,
+    /// The agent was told to stop (eviction, drain, deletion) before it had published.
+    Interrupted => Retry,
+
+    // The tool.
+    /// The tool's command cannot be executed in `spec.tool.image`.
+    ToolNotFound => Act,
+    /// The tool ended with an error that is not one of those below.
+    ToolFailed => Retry,
+    /// The tool could not connect to the member it was pointed at.
+    MasterUnreachable => Retry,
+    /// The tool reported success but left no complete store.
+    ToolLeftNoStore => Retry,
+    /// The store that the tool copied belongs to another database.
+    StoreMismatch => Act,
+    /// The logs that an incremental backup needs are gone from the master.
+    LogsPruned => Act,
+    /// The tool's consistency check found errors in the copied store.
+    ConsistencyFailed => Act,
+    /// The target volume is full.
+    TargetFull => Act,
+    /// The target volume cannot be written (read-only, permissions, I/O error).
+    TargetNotWritable => Act,
+    /// Another run holds the lock on the target directory.
+    TargetLocked => Retry,
+
+    // The evidence.
+    /// The master changed, or stepped down and returned, while the tool ran.
+    MasterChanged => Retry,
+    /// The Job claims success but there is no manifest to prove it.
+    ManifestMissing => Retry,
+    /// What is on the volume does not agree with its manifest.
+    VerificationFailed => Act,
+    /// A foreign folder stands where the point would be published.
+    PointExists => Act,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,47 @@
+//! Time at the Kubernetes boundary: `chrono` everywhere in our code, `jiff` only where Kubernetes types want it.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::time::Duration;
+
+/// A moment in whole seconds, as Kubernetes stores it.
+pub fn now_seconds(now: DateTime<Utc>) -> DateTime<Utc> {
+    now.trunc_subsecs(0)
+}
+
+/// Converts to the type of Kubernetes objects. Moments outside the years that jiff knows become the epoch.
+pub fn to_kubernetes(moment: DateTime<Utc>) -> Time {
+    Time(jiff::Timestamp::from_second(moment.timestamp()).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+}
+
+/// Reads a duration as the API takes it: `2h`, `1h30m`, `90s`; `None` for anything else and for zero.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut seconds = 0u64;
+    for (unit, factor) in [('h', 3600), ('m', 60), ('s', 1)] {
+        let Some((digits, tail)) = rest.split_once(unit) else { continue };
+        if digits.is_empty() || digits.len() > 6 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        seconds += digits.parse::<u64>().ok()? * factor;
+        rest = tail;
+    }
+    (rest.is_empty() && seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_the_schema_takes_them() {
+        let seconds = |text| parse_duration(text).map(|d| d.as_secs());
+        assert_eq!(seconds("2h"), Some(7200));
+        assert_eq!(seconds("1h30m"), Some(5400));
+        assert_eq!(seconds("1h5s"), Some(3605));
+        assert_eq!(seconds("90s"), Some(90));
+        for bad in ["", "0s", "h", "5", "5d", "1.5h", "-1h", "1m1h", "1h 2m", "1234567s"] {
+            assert_eq!(parse_duration(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The `GraphBackup` controller: observe, decide, build, apply, status.

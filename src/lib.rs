@@ -1,0 +1,15 @@
+//! A Kubernetes operator that backs up HA graph-database clusters and proves every backup.
+//!
+//! Layers, each using only those above it:
+//!
+//! - [`api`]: the kinds, conditions, reasons, names and labels. No I/O.
+//! - [`discovery`]: source URIs, the znodes of the database, finding the master and its fence token.
+//! - [`agent`]: what runs inside Jobs: the tool and its verdict, the store header, the manifest.
+//! - [`backup`]: the `GraphBackup` controller: observe, decide, build, apply, status.
+//! - [`operator`]: the process: leadership, health, metrics, shutdown.
+
+pub mod agent;
+pub mod api;
+pub mod backup;
+pub mod discovery;
+pub mod operator;

@@ -1,0 +1,1 @@
+//! The process: arguments, leadership, health, metrics, shutdown.
