@@ -14,7 +14,7 @@ pub const MESSAGE_PATH: &str = "/dev/termination-log";
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// A point of this object is on the volume, whole and fenced.
-    Published(Published),
+    Published(Box<Published>),
     /// There is none, and this is why.
     Failed(Failure),
 }
