@@ -1,0 +1,194 @@
+//! The rules of the CRDs: each with a value that passes and values that do not, and the committed copies.
+
+use graph_backup_operator::api::{self, GraphBackup};
+use kube::core::cel;
+use serde_json::{Value, json};
+
+fn minimal() -> Value {
+    json!({
+        "apiVersion": "graphbackup.dev/v1alpha1",
+        "kind": "GraphBackup",
+        "metadata": {"name": "before-upgrade", "namespace": "graph"},
+        "spec": {
+            "source": {"uri": "ha://zk-0.zk:2181,zk-1.zk:2181,zk-2.zk:2181", "clusterName": "neo4j.ha"},
+            "target": {"claimName": "graph-backups"},
+            "tool": {"image": "registry.example/neo4j:1.8"},
+        }
+    })
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut object = minimal();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    object.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(key.to_owned(), value);
+    object
+}
+
+fn parse(object: &Value) -> GraphBackup {
+    serde_json::from_value(object.clone()).unwrap()
+}
+
+/// Messages of the rules that an object breaks.
+fn refusals(object: &Value) -> String {
+    match cel::validate_cel(&parse(object)) {
+        Ok(()) => String::new(),
+        Err(errors) => format!("{errors}"),
+    }
+}
+
+fn passes(pointer: &str, value: Value) {
+    assert_eq!(refusals(&with(pointer, value.clone())), "", "{pointer} = {value} is refused");
+}
+
+fn refused(pointer: &str, value: Value, hint: &str) {
+    let said = refusals(&with(pointer, value.clone()));
+    assert!(said.contains(hint), "{pointer} = {value}: expected a hint with {hint:?}, got {said:?}");
+}
+
+#[test]
+fn the_minimal_object_passes_and_gets_the_documented_defaults() {
+    assert_eq!(refusals(&minimal()), "");
+    let spec = parse(&minimal()).spec;
+    assert_eq!((spec.retry.limit, spec.deadlines.run.as_str(), spec.deadlines.pod_start.as_str()), (3, "2h", "5m"));
+}
+
+#[test]
+fn uri_is_what_the_manual_writes() {
+    let source = |uri: &str| json!({"uri": uri});
+    for uri in
+        ["single://db", "single://10.0.0.7:6362", "ha://zk", "ha://zk-0.zk.graph.svc:2181,zk-1.zk.graph.svc,z:65535"]
+    {
+        passes("/spec/source", source(uri));
+    }
+    for uri in [
+        "zk:2181",
+        "http://zk",
+        "HA://zk",
+        "ha://",
+        "ha://zk,",
+        "ha://zk,,zk",
+        "ha://zk:0",
+        "ha://zk:65536",
+        "ha://zk/chroot",
+        "ha://a_b",
+        "ha://-a",
+        "single://a,b",
+        "single://[::1]",
+        "ha://zk zk",
+        "ha://zk:2181/",
+        "ha://a..b",
+    ] {
+        refused("/spec/source", source(uri), "write 'single://host[:port]'");
+        // The schema and the code refuse the same texts.
+        assert!(uri.parse::<graph_backup_operator::discovery::SourceUri>().is_err(), "{uri}");
+    }
+}
+
+#[test]
+fn cluster_name_goes_with_ha_only() {
+    passes("/spec/source", json!({"uri": "ha://zk", "clusterName": "orders.ha"}));
+    refused(
+        "/spec/source",
+        json!({"uri": "single://db", "clusterName": "orders.ha"}),
+        "remove it, or use an ha:// uri",
+    );
+    for name in ["a/b", " a", "a "] {
+        refused("/spec/source", json!({"uri": "ha://zk", "clusterName": name}), "one znode name");
+    }
+}
+
+#[test]
+fn target_is_a_claim_and_a_relative_folder() {
+    passes("/spec/target", json!({"claimName": "graph-backups", "directory": "team_a/graph.v1"}));
+    refused("/spec/target", json!({"claimName": "Graph_Backups"}), "name of a PersistentVolumeClaim");
+    for directory in ["/abs", "../up", "a/../b", "a//b", "a/", ".hidden", "a/.b", "a b"] {
+        refused("/spec/target", json!({"claimName": "c", "directory": directory}), "relative path");
+    }
+}
+
+#[test]
+fn command_must_pin_the_member_and_the_target() {
+    let command = |words: &[&str]| json!({"image": "i", "command": words});
+    passes("/spec/tool", command(&["neo4j-backup", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"]));
+    refused("/spec/tool", command(&["neo4j-backup", "-from", "single://{host}:{port}"]), "must hold {target}");
+    refused(
+        "/spec/tool",
+        command(&["neo4j-backup", "-from", "ha://zk", "-to", "{target}"]),
+        "must hold {host} and {port}",
+    );
+    refused("/spec/tool", json!({"image": "a b"}), "without blanks");
+}
+
+#[test]
+fn durations_are_hours_minutes_seconds() {
+    for good in ["2h", "1h30m", "90s", "5m"] {
+        passes("/spec/deadlines", json!({"run": good, "podStart": good}));
+        assert!(api::parse_duration(good).is_some());
+    }
+    for bad in ["0s", "10", "1d", "1.5h", "-5m", "5m1h", "0h0m"] {
+        refused("/spec/deadlines", json!({"run": bad}), "deadlines.run is a duration");
+        refused("/spec/deadlines", json!({"podStart": bad}), "deadlines.podStart is a duration");
+        assert!(api::parse_duration(bad).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn name_leaves_room_for_the_names_of_jobs() {
+    passes("/metadata/name", json!("n".repeat(52)));
+    refused("/metadata/name", json!("n".repeat(53)), "at most 52 characters");
+}
+
+#[test]
+fn spec_cannot_be_changed() {
+    let old = parse(&minimal());
+    let same = parse(&with("/metadata/labels", json!({"a": "b"})));
+    assert!(cel::validate_cel_update(&same, &old).is_ok());
+    let changed = parse(&with("/spec/target", json!({"claimName": "other"})));
+    let said = cel::validate_cel_update(&changed, &old).unwrap_err().to_string();
+    assert!(said.contains("create a new GraphBackup"), "{said}");
+}
+
+#[test]
+fn unknown_fields_are_refused_in_code_too() {
+    let object = with("/spec/compression", json!("gzip"));
+    let said = serde_json::from_value::<GraphBackup>(object).unwrap_err().to_string();
+    assert!(said.contains("unknown field `compression`"), "{said}");
+}
+
+#[test]
+fn every_string_list_and_map_of_ours_has_a_bound() {
+    // The API server estimates the cost of rules from these bounds. Embedded Kubernetes types have none.
+    let foreign = ["affinity", "env", "resources", "tolerations", "securityContext", "imagePullSecrets", "conditions"];
+    fn walk(path: &str, schema: &Value, foreign: &[&str], missing: &mut Vec<String>) {
+        let bound = match schema["type"].as_str() {
+            Some("string") if schema["enum"].is_null() && schema["format"].is_null() => "maxLength",
+            Some("array") => "maxItems",
+            Some("object") if schema["additionalProperties"].is_object() => "maxProperties",
+            _ => "type",
+        };
+        if schema[bound].is_null() {
+            missing.push(format!("{path}: {bound}"));
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            if !foreign.contains(&name.as_str()) {
+                walk(&format!("{path}.{name}"), property, foreign, missing);
+            }
+        }
+        if schema["items"].is_object() {
+            walk(&format!("{path}[]"), &schema["items"], foreign, missing);
+        }
+    }
+    let crd: Value = serde_yaml::from_str(&api::crds_yaml().unwrap()).unwrap();
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut missing = Vec::new();
+    walk("spec", spec, &foreign, &mut missing);
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn committed_crds_are_those_of_the_code() {
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/graphbackups.graphbackup.dev.yaml"))
+            .unwrap();
+    assert!(committed == api::crds_yaml().unwrap(), "crds/ is stale: run `make crds`");
+}
