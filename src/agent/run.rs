@@ -3,6 +3,7 @@
 use crate::api::{Fence, StoreId, Verification};
 use crate::discovery::SourceUri;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Environment variable that holds the run as one JSON object ([`BackupRun`] or [`InspectRun`]).
 pub const RUN_VARIABLE: &str = "GRAPHBACKUP_RUN";
@@ -53,6 +54,16 @@ pub struct Place {
     pub point: String,
 }
 
+/// `<directory>/<store id>/<point>`, relative to the claim's root.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.directory.is_empty() {
+            write!(f, "{}/", self.directory)?;
+        }
+        write!(f, "{}/{}", self.cluster, self.point)
+    }
+}
+
 /// One attempt of one backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,6 +90,9 @@ pub struct BackupRun {
     pub deadline_seconds: u64,
     /// Image of the tool as the pod names it, for the manifest.
     pub image: String,
+    /// UIDs of pods of earlier attempts that are over: their partial folders may be removed.
+    #[serde(default)]
+    pub dead_pods: Vec<String>,
 }
 
 /// A question to the volume: is there a published point of this object?

@@ -166,9 +166,22 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// Name of the Job that asked the volume, when the attempt's own verdict was lost.
+    /// The question to the volume, when the attempt's own verdict was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inspect_job: Option<String>,
+    pub inspection: Option<Inspection>,
+    /// UID of the pod that ran the tool, once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+}
+
+/// A Job that asks the target volume whether an attempt published its point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspection {
+    /// Name of the Job.
+    pub job: String,
+    /// When it was decided.
+    pub start_time: DateTime<Utc>,
 }
 
 /// The evidence of a recovery point.
