@@ -1,7 +1,12 @@
 //! Where the database is: source URIs, the znodes that its members publish, the master, and the fence token.
 //!
-//! Nothing here ever writes to ZooKeeper.
+//! Callers use [`Network`] through [`Discovery`]; a test puts its own [`Discovery`] or its own [`ensemble::Ensemble`]
+//! in its place. Nothing here ever writes to ZooKeeper.
 
+mod error;
+mod network;
 mod source;
 
+pub use error::DiscoveryError;
+pub use network::{Discovery, LOOK_UP_BOUND, Located, Network};
 pub use source::{DEFAULT_BACKUP_PORT, DEFAULT_ZOOKEEPER_PORT, SourceUri, SourceUriError};
