@@ -1,4 +1,5 @@
 //! The rules of the CRDs: each with a value that passes and values that do not, and the committed copies.
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test says what it wants in the fewest words")]
 
 use graph_backup_operator::api::{self, GraphBackup};
 use kube::core::cel;

@@ -1,1 +1,14 @@
-//! The `GraphBackup` controller: observe, decide, build, apply, status.
+//! The `GraphBackup` controller.
+//!
+//! A pass reads the object ([`validate`]), looks at the world ([`observe`] into [`world`]), decides ([`decide`], pure)
+//! and does it ([`apply`], with Jobs from [`build`] and the status from [`status`]). Nothing is remembered between passes.
+
+pub mod apply;
+pub mod build;
+pub mod controller;
+pub mod decide;
+pub mod event;
+pub mod observe;
+pub mod status;
+pub mod validate;
+pub mod world;

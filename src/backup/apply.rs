@@ -1,0 +1,185 @@
+//! Does what was decided: the only place that writes. Each write can be repeated.
+
+use super::decide::{Ending, Step};
+use super::event::event;
+use super::validate::ValidBackup;
+use super::world::JobRef;
+use super::{build, status};
+use crate::api::{GraphBackup, GraphBackupStatus, Reason};
+use crate::client::{CallError, call};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+
+/// Field manager of status writes.
+const STATUS_MANAGER: &str = "graph-backup-operator-status";
+
+/// Why a step could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A call to the API server.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A Job's task cannot be written as JSON.
+    #[error("failed to write a Job's task: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// This process is not the leader any more.
+    #[error("failed to go on: this replica does not lead any more")]
+    NotLeading,
+}
+
+impl ApplyError {
+    /// Static word for metrics.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Call(error) => error.category(),
+            Self::Encode(_) => "bug",
+            Self::NotLeading => "not_leading",
+        }
+    }
+}
+
+/// What applying needs besides the decision.
+pub struct Hands<'a> {
+    /// Client of the API server.
+    pub client: &'a Client,
+    /// Image that holds the agent.
+    pub operator_image: &'a str,
+    /// Name of this replica, for Events.
+    pub instance: &'a str,
+    /// Asked right before every write.
+    pub leading: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+/// Applies one step; returns the status that now stands on the object.
+///
+/// The order is: Event (its name makes it unique), status (the intent), then the Job. A crash in between leaves a
+/// state in which the same step, or the one after it, is decided again. A Job that the API server refuses ends its
+/// attempt at once: nothing has run.
+pub async fn apply(
+    hands: &Hands<'_>,
+    backup: &ValidBackup,
+    before: &GraphBackupStatus,
+    step: &Step,
+    now: DateTime<Utc>,
+) -> Result<GraphBackupStatus, ApplyError> {
+    let (status, version) = record(hands, backup, before, step, now).await?;
+    let created = match step {
+        Step::Start(attempt) => {
+            let job = build::backup_job(backup, &status, attempt, hands.operator_image, now)?;
+            create_job(hands, backup, job).await
+        }
+        Step::Inspect => create_inspect_job(hands, backup, &status).await,
+        Step::DeleteJob(job) => delete_job(hands, backup, job).await,
+        Step::Wait(_) | Step::CloseAttempt(_) | Step::Succeed(_) | Step::Fail(_) => Ok(()),
+    };
+    match created {
+        Err(ApplyError::Call(refused @ CallError::Refused { .. })) if !matches!(step, Step::DeleteJob(_)) => {
+            let ending = Ending { reason: Reason::JobRefused, message: refused.to_string(), pod_uid: None };
+            let backup = ValidBackup { resource_version: version, ..backup.clone() };
+            let (status, _) = record(hands, &backup, &status, &Step::CloseAttempt(ending), now).await?;
+            Ok(status)
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(status),
+    }
+}
+
+/// Tells and records a step; returns the status and the object's resource version.
+async fn record(
+    hands: &Hands<'_>,
+    backup: &ValidBackup,
+    before: &GraphBackupStatus,
+    step: &Step,
+    now: DateTime<Utc>,
+) -> Result<(GraphBackupStatus, String), ApplyError> {
+    if let Some(event) = event(backup, before, step, hands.instance, now) {
+        create_event(hands, backup, event).await?;
+    }
+    let after = status::after(backup, before, step, now);
+    let version = if after == *before {
+        backup.resource_version.clone()
+    } else {
+        patch_status(hands, &backup.owner.namespace, &backup.owner.name, &backup.resource_version, &after).await?
+    };
+    Ok((after, version))
+}
+
+async fn create_inspect_job(
+    hands: &Hands<'_>,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+) -> Result<(), ApplyError> {
+    let Some((attempt, inspection)) = status.attempts.last().and_then(|a| a.inspection.as_ref().map(|i| (a, i))) else {
+        return Ok(());
+    };
+    let job = build::inspect_job(backup, attempt, &inspection.job, hands.operator_image)?;
+    create_job(hands, backup, job).await
+}
+
+/// Writes a whole status, if the object is still the one that was read; returns its new resource version.
+pub async fn patch_status(
+    hands: &Hands<'_>,
+    namespace: &str,
+    name: &str,
+    resource_version: &str,
+    status: &GraphBackupStatus,
+) -> Result<String, ApplyError> {
+    lead(hands)?;
+    let backups: Api<GraphBackup> = Api::namespaced(hands.client.clone(), namespace);
+    let patch = json!({
+        "apiVersion": GraphBackup::api_version(&()),
+        "kind": GraphBackup::kind(&()),
+        "metadata": {"resourceVersion": resource_version},
+        "status": status,
+    });
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    let written =
+        call("write the status of a GraphBackup", backups.patch_status(name, &params, &Patch::Apply(&patch))).await?;
+    Ok(written.metadata.resource_version.unwrap_or_default())
+}
+
+async fn create_event(hands: &Hands<'_>, backup: &ValidBackup, event: Event) -> Result<(), ApplyError> {
+    lead(hands)?;
+    let events: Api<Event> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
+    match call("create an Event", events.create(&PostParams::default(), &event)).await {
+        // A namespace that is going away, or a quota, must not keep a verdict from the object.
+        Ok(_) | Err(CallError::Exists { .. }) => Ok(()),
+        Err(CallError::Refused { message, .. }) => {
+            tracing::warn!(%message, "an Event was refused");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn create_job(hands: &Hands<'_>, backup: &ValidBackup, job: Job) -> Result<(), ApplyError> {
+    lead(hands)?;
+    let jobs: Api<Job> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
+    match call("create a Job", jobs.create(&PostParams::default(), &job)).await {
+        // Whose it is, the next pass sees.
+        Ok(_) | Err(CallError::Exists { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete_job(hands: &Hands<'_>, backup: &ValidBackup, job: &JobRef) -> Result<(), ApplyError> {
+    lead(hands)?;
+    let jobs: Api<Job> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(job.uid.clone()), resource_version: None }),
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    match call("delete a Job", jobs.delete(&job.name, &params)).await {
+        Ok(_) | Err(CallError::NotFound { .. } | CallError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn lead(hands: &Hands<'_>) -> Result<(), ApplyError> {
+    if (hands.leading)() { Ok(()) } else { Err(ApplyError::NotLeading) }
+}

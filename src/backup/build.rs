@@ -1,0 +1,273 @@
+//! The Jobs of a backup, built from a [`ValidBackup`]. Pure.
+
+use super::decide::{DEADLINE_MARGIN, dead_pods, deadline_left};
+use super::validate::ValidBackup;
+use crate::agent::run::{AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, RUN_VARIABLE, TARGET_MOUNT};
+use crate::agent::verdict::MESSAGE_PATH;
+use crate::api::names::{ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
+use crate::api::{Attempt, GraphBackup, GraphBackupStatus};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+    SeccompProfile, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+use std::collections::BTreeMap;
+
+/// Name of the container whose termination message is the verdict.
+pub const AGENT_CONTAINER: &str = "tool";
+/// User, group and fsGroup of Job pods that name none.
+const DEFAULT_ID: i64 = 65532;
+/// How long an ended Job stays for people who want its log.
+const TTL_SECONDS: i32 = 3600;
+/// The agent needs this long to stop the tool and report after it was told to end.
+const TERMINATION_GRACE_SECONDS: i64 = 30;
+/// Limit of the Job that asks the volume: reading a whole store back takes its time.
+const INSPECT_SECONDS: i64 = 840;
+
+/// What an agent's pod is asked to do.
+#[derive(Clone, Copy)]
+enum Task {
+    Backup,
+    Inspect,
+}
+
+impl Task {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Inspect => "inspect",
+        }
+    }
+}
+
+/// The Job of an attempt. `operator_image` holds the agent.
+pub fn backup_job(
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    attempt: &Attempt,
+    operator_image: &str,
+    now: DateTime<Utc>,
+) -> Result<Job, serde_json::Error> {
+    let left = deadline_left(backup, status, now).unwrap_or_default();
+    let run = BackupRun {
+        owner: backup.owner.clone(),
+        attempt: attempt.number,
+        source: backup.source.clone(),
+        cluster_name: backup.cluster_name.clone(),
+        fence: attempt.fence.clone(),
+        mode: backup.mode,
+        command: backup.command.clone(),
+        place: backup.place(attempt.store_id),
+        verification: backup.verification,
+        deadline_seconds: left.as_secs().max(1),
+        image: backup.image.clone(),
+        dead_pods: dead_pods(status),
+    };
+    let mut env = backup.env.clone();
+    env.extend(agent_env(&serde_json::to_string(&run)?));
+    let tool = Container {
+        image: Some(backup.image.clone()),
+        env: Some(env),
+        resources: backup.pod_template.resources.clone(),
+        volume_mounts: Some(vec![
+            mount("target", TARGET_MOUNT, false),
+            mount("agent", AGENT_MOUNT, true),
+            mount("tmp", "/tmp", false),
+        ]),
+        working_dir: Some("/tmp".to_owned()),
+        ..agent_container(Task::Backup, format!("{AGENT_MOUNT}/graph-backup-operator"))
+    };
+    let install = Container {
+        name: "agent".to_owned(),
+        image: Some(operator_image.to_owned()),
+        args: Some(vec!["agent".to_owned(), "install".to_owned()]),
+        resources: Some(small()),
+        security_context: Some(restricted()),
+        volume_mounts: Some(vec![mount("agent", AGENT_MOUNT, false)]),
+        ..Container::default()
+    };
+    let volumes = vec![claim(backup), scratch("agent", Some("64Mi")), scratch("tmp", None)];
+    let seconds = left + DEADLINE_MARGIN;
+    let pod = pod_spec(backup, vec![install], tool, volumes);
+    Ok(job(backup, attempt, &attempt.job, Task::Backup, i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX), pod))
+}
+
+/// The Job that asks the volume what became of an attempt.
+pub fn inspect_job(
+    backup: &ValidBackup,
+    attempt: &Attempt,
+    name: &str,
+    operator_image: &str,
+) -> Result<Job, serde_json::Error> {
+    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(attempt.store_id) };
+    let inspect = Container {
+        image: Some(operator_image.to_owned()),
+        env: Some(agent_env(&serde_json::to_string(&run)?)),
+        resources: Some(small()),
+        volume_mounts: Some(vec![mount("target", TARGET_MOUNT, true)]),
+        ..agent_container(Task::Inspect, "/graph-backup-operator".to_owned())
+    };
+    let pod = pod_spec(backup, Vec::new(), inspect, vec![claim(backup)]);
+    Ok(job(backup, attempt, name, Task::Inspect, INSPECT_SECONDS, pod))
+}
+
+fn agent_container(task: Task, binary: String) -> Container {
+    Container {
+        name: AGENT_CONTAINER.to_owned(),
+        command: Some(vec![binary, "agent".to_owned(), task.word().to_owned()]),
+        security_context: Some(restricted()),
+        termination_message_path: Some(MESSAGE_PATH.to_owned()),
+        termination_message_policy: Some("File".to_owned()),
+        ..Container::default()
+    }
+}
+
+fn agent_env(run: &str) -> Vec<EnvVar> {
+    let pod_uid = EnvVarSource {
+        field_ref: Some(ObjectFieldSelector { field_path: "metadata.uid".to_owned(), api_version: None }),
+        ..EnvVarSource::default()
+    };
+    vec![
+        EnvVar { name: RUN_VARIABLE.to_owned(), value: Some(escape(run)), value_from: None },
+        EnvVar { name: POD_UID_VARIABLE.to_owned(), value: None, value_from: Some(pod_uid) },
+    ]
+}
+
+/// Kubernetes expands `$(NAME)` in values; `$$` stands for one dollar.
+fn escape(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+fn job(backup: &ValidBackup, attempt: &Attempt, name: &str, task: Task, seconds: i64, pod: PodSpec) -> Job {
+    let labels = labels(backup, attempt, task);
+    let mut pod_labels = backup.pod_template.labels.clone();
+    pod_labels.extend(labels.clone());
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(backup.owner.namespace.clone()),
+            labels: Some(labels),
+            owner_references: Some(vec![owner_reference(backup)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            active_deadline_seconds: Some(seconds),
+            backoff_limit: Some(0),
+            completions: Some(1),
+            parallelism: Some(1),
+            pod_replacement_policy: Some("Failed".to_owned()),
+            ttl_seconds_after_finished: Some(TTL_SECONDS),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(pod_labels),
+                    annotations: Some(backup.pod_template.annotations.clone()).filter(|a| !a.is_empty()),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn labels(backup: &ValidBackup, attempt: &Attempt, task: Task) -> BTreeMap<String, String> {
+    [
+        (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
+        (BACKUP_LABEL, backup.owner.name.clone()),
+        (BACKUP_UID_LABEL, backup.owner.uid.clone()),
+        (ATTEMPT_LABEL, attempt.number.to_string()),
+        (TASK_LABEL, task.word().to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+fn owner_reference(backup: &ValidBackup) -> OwnerReference {
+    OwnerReference {
+        api_version: GraphBackup::api_version(&()).into_owned(),
+        kind: GraphBackup::kind(&()).into_owned(),
+        name: backup.owner.name.clone(),
+        uid: backup.owner.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+fn pod_spec(backup: &ValidBackup, init: Vec<Container>, main: Container, volumes: Vec<Volume>) -> PodSpec {
+    let wanted = &backup.pod_template;
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
+        service_account_name: wanted.service_account_name.clone(),
+        image_pull_secrets: Some(wanted.image_pull_secrets.clone()).filter(|secrets| !secrets.is_empty()),
+        priority_class_name: wanted.priority_class_name.clone(),
+        node_selector: Some(wanted.node_selector.clone()).filter(|selector| !selector.is_empty()),
+        tolerations: Some(wanted.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+        affinity: wanted.affinity.clone(),
+        security_context: Some(pod_security(wanted.security_context.clone().unwrap_or_default())),
+        init_containers: Some(init).filter(|containers| !containers.is_empty()),
+        containers: vec![main],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// Each field that the user sets stands; the others follow PodSecurity `restricted`.
+fn pod_security(wanted: PodSecurityContext) -> PodSecurityContext {
+    let user = wanted.run_as_user.unwrap_or(DEFAULT_ID);
+    let group = wanted.run_as_group.unwrap_or(user);
+    PodSecurityContext {
+        run_as_non_root: wanted.run_as_non_root.or(Some(true)),
+        run_as_user: Some(user),
+        run_as_group: Some(group),
+        fs_group: wanted.fs_group.or(Some(group)),
+        fs_group_change_policy: wanted.fs_group_change_policy.or(Some("OnRootMismatch".to_owned())),
+        seccomp_profile: wanted
+            .seccomp_profile
+            .or(Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None })),
+        ..wanted
+    }
+}
+
+fn restricted() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+fn small() -> ResourceRequirements {
+    let amounts = |cpu: &str, memory: &str| {
+        Some([("cpu", cpu), ("memory", memory)].map(|(k, v)| (k.to_owned(), Quantity(v.to_owned()))).into())
+    };
+    ResourceRequirements { requests: amounts("10m", "16Mi"), limits: amounts("1", "128Mi"), claims: None }
+}
+
+fn claim(backup: &ValidBackup) -> Volume {
+    let source = PersistentVolumeClaimVolumeSource { claim_name: backup.target.claim_name.clone(), read_only: None };
+    Volume { name: "target".to_owned(), persistent_volume_claim: Some(source), ..Volume::default() }
+}
+
+fn scratch(name: &str, limit: Option<&str>) -> Volume {
+    let source = EmptyDirVolumeSource { medium: None, size_limit: limit.map(|size| Quantity(size.to_owned())) };
+    Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }
+}
+
+fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: volume.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(read_only).filter(|only| *only),
+        ..VolumeMount::default()
+    }
+}

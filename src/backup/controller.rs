@@ -1,0 +1,205 @@
+//! The driver: watches, one pass, back-off.
+
+use super::apply::{ApplyError, Hands, apply, patch_status};
+use super::decide::{Step, decide};
+use super::observe::observe;
+use super::status::{invalid, is_terminal};
+use super::validate::validate;
+use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::{GraphBackup, Reason};
+use crate::client::CallError;
+use crate::discovery::Discovery;
+use crate::metrics::Metrics;
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Passes that run at the same time in one namespace.
+const CONCURRENCY: u16 = 32;
+/// Waits after a failed pass: first, and longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(2));
+
+/// Gives the present moment; a test gives its own.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// What every pass works with.
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// Finds the master.
+    pub discovery: Arc<dyn Discovery>,
+    /// The time.
+    pub clock: Clock,
+    /// Image that holds the agent.
+    pub operator_image: String,
+    /// Name of this replica.
+    pub instance: String,
+    /// Whether this replica leads, asked right before every write.
+    pub leading: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// When each object's series of failed passes began; a success ends it.
+    failing: Mutex<HashMap<String, Instant>>,
+}
+
+impl Context {
+    /// Puts a context together.
+    pub fn new(
+        client: Client,
+        discovery: Arc<dyn Discovery>,
+        clock: Clock,
+        operator_image: String,
+        instance: String,
+        leading: Arc<dyn Fn() -> bool + Send + Sync>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { client, discovery, clock, operator_image, instance, leading, metrics, failing: Mutex::default() }
+    }
+
+    /// Back-off by the time that an object has been failing: independent of how often events trigger it.
+    fn retry_after(&self, key: &str) -> Duration {
+        let mut failing = self.failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        failing.entry(key.to_owned()).or_insert_with(Instant::now).elapsed().clamp(RETRY.0, RETRY.1)
+    }
+
+    fn recovered(&self, key: &str) {
+        self.failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(key);
+    }
+}
+
+/// Runs the controller of one namespace until `shutdown` resolves, then lets running passes end.
+pub async fn run(context: Arc<Context>, namespace: &str, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    let client = context.client.clone();
+    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let backups: Api<DeserializeGuard<GraphBackup>> = Api::namespaced(client.clone(), namespace);
+    let jobs: Api<PartialObjectMeta<Job>> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, namespace);
+    let namespace = namespace.to_owned();
+    Controller::new(backups, watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .owns(jobs, ours.clone())
+        .watches(pods, ours, |pod: PartialObjectMeta<Pod>| owner_of(&pod))
+        .graceful_shutdown_on(shutdown)
+        .run(pass, error_policy, context)
+        .for_each(|outcome| {
+            if let Err(error) = outcome {
+                tracing::debug!(%namespace, %error, "a pass did not run to its end");
+            }
+            futures::future::ready(())
+        })
+        .await;
+}
+
+/// The `GraphBackup` that a pod of ours belongs to.
+fn owner_of(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<DeserializeGuard<GraphBackup>>> {
+    let name = pod.labels().get(BACKUP_LABEL)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+/// One pass over one object. Public for the simulation.
+pub async fn pass(object: Arc<DeserializeGuard<GraphBackup>>, context: Arc<Context>) -> Result<Action, ApplyError> {
+    let key = key(&object);
+    let started = Instant::now();
+    let outcome = match &object.0 {
+        Ok(backup) => reconcile(backup, &context).await,
+        // The other objects go on; this one waits until somebody mends it.
+        Err(error) => {
+            tracing::warn!(object = %key, %error, "GraphBackup cannot be read by this version");
+            context.metrics.undecodable(GraphBackup::kind(&()).as_ref());
+            Ok(Action::await_change())
+        }
+    };
+    context.metrics.pass(started.elapsed(), outcome.as_ref().err().map(ApplyError::category));
+    if outcome.is_ok() {
+        context.recovered(&key);
+    }
+    outcome
+}
+
+async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Action, ApplyError> {
+    let status = object.status.clone().unwrap_or_default();
+    if is_terminal(&status) || object.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let now = (context.clock)();
+    let hands = Hands {
+        client: &context.client,
+        operator_image: &context.operator_image,
+        instance: &context.instance,
+        leading: context.leading.as_ref(),
+    };
+    let backup = match validate(object) {
+        Ok(backup) => backup,
+        Err(error) => {
+            let status = invalid(&status, object.metadata.generation, &error.to_string(), now);
+            let namespace = object.namespace().unwrap_or_default();
+            let version = object.resource_version().unwrap_or_default();
+            patch_status(&hands, &namespace, &object.name_any(), &version, &status).await?;
+            context.metrics.finished(Reason::InvalidSpec);
+            return Ok(Action::await_change());
+        }
+    };
+    let world = observe(&context.client, context.discovery.as_ref(), &backup, &status, now).await?;
+    let step = decide(&backup, &status, world, now);
+    apply(&hands, &backup, &status, &step, now).await?;
+    tell(&backup.owner.name, &step, &context.metrics);
+    Ok(match step {
+        Step::Wait(waiting) => Action::requeue(waiting.look_again),
+        Step::Succeed(_) | Step::Fail(_) => Action::await_change(),
+        // The write itself brings the next pass; this is for a lost event.
+        Step::Start(_) | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => {
+            Action::requeue(Duration::from_secs(30))
+        }
+    })
+}
+
+/// Log and metrics of what was done.
+fn tell(name: &str, step: &Step, metrics: &Metrics) {
+    match step {
+        Step::Wait(waiting) => tracing::debug!(backup = name, reason = %waiting.reason, "waits: {}", waiting.message),
+        Step::Start(attempt) => {
+            tracing::info!(backup = name, attempt = attempt.number, job = attempt.job, master = %attempt.fence.endpoint(), "attempt started");
+        }
+        Step::Inspect => tracing::info!(backup = name, "the verdict is lost: the volume is asked"),
+        Step::CloseAttempt(ending) => {
+            metrics.attempt_failed(ending.reason);
+            tracing::warn!(backup = name, reason = %ending.reason, "attempt failed: {}", ending.message);
+        }
+        Step::DeleteJob(job) => tracing::info!(backup = name, job = job.name, "Job of a closed attempt deleted"),
+        Step::Succeed(point) => {
+            metrics.succeeded(point);
+            tracing::info!(backup = name, bytes = point.bytes, digest = point.manifest_digest, "succeeded");
+        }
+        Step::Fail(ending) => {
+            metrics.finished(ending.reason);
+            tracing::warn!(backup = name, reason = %ending.reason, "failed: {}", ending.message);
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
+fn error_policy(object: Arc<DeserializeGuard<GraphBackup>>, error: &ApplyError, context: Arc<Context>) -> Action {
+    let key = key(&object);
+    if let ApplyError::Call(CallError::Conflict { .. }) = error {
+        // The object was newer than the cache: its event is on the way.
+        tracing::debug!(object = %key, %error, "pass repeated");
+        return Action::requeue(RETRY.0);
+    }
+    let wait = context.retry_after(&key);
+    tracing::warn!(object = %key, %error, seconds = wait.as_secs(), "pass failed and is repeated");
+    Action::requeue(wait)
+}
+
+fn key(object: &DeserializeGuard<GraphBackup>) -> String {
+    let meta = object.meta();
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}

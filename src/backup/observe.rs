@@ -1,0 +1,216 @@
+//! Reads what the next step depends on: live, so that nothing stale decides.
+
+use super::build::AGENT_CONTAINER;
+use super::decide::{attempt_due, open_attempt};
+use super::validate::ValidBackup;
+use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, World};
+use crate::agent::verdict::Verdict;
+use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, inspect_job};
+use crate::api::{Attempt, GraphBackupStatus};
+use crate::client::{CallError, call};
+use crate::discovery::Discovery;
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+/// Pods of one Job are few; a list longer than this is cut.
+const PODS_MAX: u32 = 20;
+/// Reasons with which a container waits for its image.
+const IMAGE_REASONS: [&str; 5] =
+    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
+
+/// Reads the world for the next decision.
+pub async fn observe(
+    client: &Client,
+    discovery: &dyn Discovery,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    now: DateTime<Utc>,
+) -> Result<World, CallError> {
+    match open_attempt(status) {
+        Some(attempt) => observe_open(client, backup, attempt).await,
+        None => observe_idle(client, discovery, backup, status, now).await,
+    }
+}
+
+async fn observe_open(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<World, CallError> {
+    let state = job_state(client, backup, attempt, &attempt.job, "backup").await?;
+    let inspect = match &attempt.inspection {
+        Some(inspection) => job_state(client, backup, attempt, &inspection.job, "inspect").await?,
+        None => JobState::Absent,
+    };
+    Ok(World::Open { backup: state, inspect })
+}
+
+async fn observe_idle(
+    client: &Client,
+    discovery: &dyn Discovery,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    now: DateTime<Utc>,
+) -> Result<World, CallError> {
+    let leftover = match status.attempts.last() {
+        Some(attempt) => leftover(client, backup, attempt).await?,
+        None => None,
+    };
+    let ground = if leftover.is_none() && attempt_due(backup, status, now) {
+        Some(ground(client, discovery, backup).await?)
+    } else {
+        None
+    };
+    Ok(World::Idle { leftover, ground })
+}
+
+/// A Job of a closed attempt that still works.
+async fn leftover(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<Option<JobRef>, CallError> {
+    let inspect = inspect_job(&backup.owner.name, &backup.owner.uid, attempt.number);
+    for name in [&attempt.job, &inspect] {
+        if name == &inspect && attempt.inspection.is_none() {
+            continue;
+        }
+        if let Some(job) = get_job(client, backup, name).await?
+            && is_ours(&job, backup)
+            && finished(&job).is_none()
+            && job.metadata.deletion_timestamp.is_none()
+        {
+            return Ok(Some(job_ref(&job)));
+        }
+    }
+    Ok(None)
+}
+
+async fn ground(client: &Client, discovery: &dyn Discovery, backup: &ValidBackup) -> Result<Ground, CallError> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &backup.owner.namespace);
+    let claim = call("read the target claim", claims.get_metadata_opt(&backup.target.claim_name)).await?;
+    if claim.is_none() {
+        return Ok(Ground::ClaimMissing);
+    }
+    Ok(Ground::Database(discovery.locate(&backup.source, backup.cluster_name.as_deref()).await))
+}
+
+async fn get_job(client: &Client, backup: &ValidBackup, name: &str) -> Result<Option<Job>, CallError> {
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &backup.owner.namespace);
+    call("read a Job", jobs.get_opt(name)).await
+}
+
+async fn job_state(
+    client: &Client,
+    backup: &ValidBackup,
+    attempt: &Attempt,
+    name: &str,
+    task: &str,
+) -> Result<JobState, CallError> {
+    let Some(job) = get_job(client, backup, name).await? else { return Ok(JobState::Absent) };
+    if !is_ours(&job, backup) {
+        return Ok(JobState::Foreign);
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &backup.owner.namespace);
+    let selector =
+        format!("{BACKUP_UID_LABEL}={},{ATTEMPT_LABEL}={},{TASK_LABEL}={task}", backup.owner.uid, attempt.number);
+    let pods =
+        call("list a Job's pods", pods.list(&ListParams::default().labels(&selector).limit(PODS_MAX))).await?.items;
+    Ok(summarize(&job, &pods))
+}
+
+/// What a Job and its pods say together. Pure.
+pub fn summarize(job: &Job, pods: &[Pod]) -> JobState {
+    let newest = pods.iter().max_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
+    let published = |pod: &&Pod| matches!(verdict(pod), Some(Verdict::Published(_)));
+    match finished(job) {
+        Some(deadline_exceeded) => {
+            let telling = pods.iter().find(published).or(newest);
+            JobState::Ended {
+                deadline_exceeded,
+                pod_uid: telling.and_then(ResourceExt::uid),
+                verdict: telling.and_then(verdict),
+            }
+        }
+        None => JobState::Active {
+            job: job_ref(job),
+            created: job.creation_timestamp().as_ref().map(to_chrono).unwrap_or_default(),
+            start: newest.map_or(PodStart::Waiting(Obstacle::NoneKnown), pod_start),
+        },
+    }
+}
+
+fn is_ours(job: &Job, backup: &ValidBackup) -> bool {
+    job.owner_references().iter().any(|owner| owner.uid == backup.owner.uid && owner.controller == Some(true))
+}
+
+fn job_ref(job: &Job) -> JobRef {
+    JobRef { name: job.name_any(), uid: job.uid().unwrap_or_default() }
+}
+
+/// `None` while the Job works; else whether it ended for its deadline.
+fn finished(job: &Job) -> Option<bool> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let ended = conditions.iter().find(|c| c.status == "True" && (c.type_ == "Complete" || c.type_ == "Failed"))?;
+    Some(ended.reason.as_deref() == Some("DeadlineExceeded"))
+}
+
+fn agent_container(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == AGENT_CONTAINER)
+}
+
+fn verdict(pod: &Pod) -> Option<Verdict> {
+    let terminated = agent_container(pod)?.state.as_ref()?.terminated.as_ref()?;
+    serde_json::from_str(terminated.message.as_deref()?.trim()).ok()
+}
+
+fn pod_start(pod: &Pod) -> PodStart {
+    let main = agent_container(pod).and_then(|container| container.state.as_ref());
+    if main.is_some_and(|state| state.running.is_some() || state.terminated.is_some()) {
+        return PodStart::Started;
+    }
+    PodStart::Waiting(container_obstacle(pod).or_else(|| pod_obstacle(pod)).unwrap_or(Obstacle::NoneKnown))
+}
+
+/// A container that waits for its image or its configuration, init containers first.
+fn container_obstacle(pod: &Pod) -> Option<Obstacle> {
+    let status = pod.status.as_ref()?;
+    let all = [&status.init_container_statuses, &status.container_statuses];
+    all.into_iter().flatten().flatten().find_map(|container| {
+        let state = container.state.as_ref()?;
+        if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
+            let said = ended.message.as_deref().or(ended.reason.as_deref()).unwrap_or_default();
+            return Some(Obstacle::Other(format!(
+                "container {} exited with code {}: {said}",
+                container.name, ended.exit_code
+            )));
+        }
+        let waiting = state.waiting.as_ref()?;
+        let reason =
+            waiting.reason.as_deref().filter(|reason| !matches!(*reason, "PodInitializing" | "ContainerCreating"))?;
+        let text = format!("image {}: {reason}: {}", container.image, waiting.message.as_deref().unwrap_or_default());
+        Some(if IMAGE_REASONS.contains(&reason) {
+            Obstacle::Image(text)
+        } else {
+            Obstacle::Other(format!(
+                "container {}: {reason}: {}",
+                container.name,
+                waiting.message.as_deref().unwrap_or_default()
+            ))
+        })
+    })
+}
+
+/// A pod that is not scheduled or whose volumes are not there.
+fn pod_obstacle(pod: &Pod) -> Option<Obstacle> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let failed = conditions
+        .iter()
+        .find(|c| c.status == "False" && (c.type_ == "PodScheduled" || c.type_ == "PodReadyToStartContainers"))?;
+    let said = failed.message.as_deref().or(failed.reason.as_deref()).unwrap_or("no more is known");
+    Some(Obstacle::Other(match failed.type_.as_str() {
+        "PodScheduled" => format!("it cannot be scheduled: {said}"),
+        _ => "its volumes or its sandbox are not ready: see the Events of the pod".to_owned(),
+    }))
+}
+
+fn to_chrono(time: &Time) -> DateTime<Utc> {
+    DateTime::from_timestamp(time.0.as_second(), 0).unwrap_or_default()
+}

@@ -1,0 +1,225 @@
+//! The status that follows from a step: a pure function of the status before.
+
+use super::decide::{Ending, Step, Waiting, observable, running};
+use super::validate::ValidBackup;
+use crate::agent::verdict::Published;
+use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
+use crate::api::{Attempt, GraphBackupStatus, Inspection, Phase, Point, Reason, names, now_seconds};
+use chrono::{DateTime, Utc};
+
+/// Whether the backup is over: such an object is never worked on again.
+pub fn is_terminal(status: &GraphBackupStatus) -> bool {
+    matches!(condition::get(&status.conditions, SUCCEEDED), Some(Truth::True | Truth::False))
+}
+
+/// The status after a step was decided.
+pub fn after(backup: &ValidBackup, before: &GraphBackupStatus, step: &Step, now: DateTime<Utc>) -> GraphBackupStatus {
+    let mut status = before.clone();
+    status.observed_generation = Some(backup.generation);
+    status.start_time.get_or_insert(now_seconds(now));
+    let mut write = Writer { status: &mut status, generation: backup.generation, now };
+    match step {
+        Step::Wait(waiting) => write.in_progress(waiting),
+        Step::Start(attempt) => write.started(backup, attempt),
+        Step::Inspect => write.inspecting(backup),
+        Step::CloseAttempt(ending) => write.attempt_failed(ending),
+        Step::DeleteJob(_) => {}
+        Step::Succeed(point) => write.succeeded(backup, point),
+        Step::Fail(ending) => write.failed(ending),
+    }
+    status
+}
+
+/// The status of an object that cannot be worked on.
+pub fn invalid(
+    before: &GraphBackupStatus,
+    generation: Option<i64>,
+    message: &str,
+    now: DateTime<Utc>,
+) -> GraphBackupStatus {
+    let mut status = before.clone();
+    status.observed_generation = generation;
+    let ending = Ending { reason: Reason::InvalidSpec, message: message.to_owned(), pod_uid: None };
+    Writer { status: &mut status, generation: generation.unwrap_or_default(), now }.failed(&ending);
+    status
+}
+
+struct Writer<'a> {
+    status: &'a mut GraphBackupStatus,
+    generation: i64,
+    now: DateTime<Utc>,
+}
+
+impl Writer<'_> {
+    fn set(&mut self, kind: &str, truth: Truth, reason: Reason, message: &str) {
+        condition::set(&mut self.status.conditions, kind, truth, reason, message, Some(self.generation), self.now);
+    }
+
+    /// Sets a condition only when it says nothing yet: every condition is there from the first pass.
+    fn introduce(&mut self, kind: &str) {
+        if condition::get(&self.status.conditions, kind).is_none() {
+            self.set(kind, Truth::Unknown, Reason::NotYetKnown, "");
+        }
+    }
+
+    fn in_progress(&mut self, waiting: &Waiting) {
+        let open = self.status.attempts.last().is_some_and(|attempt| attempt.completion_time.is_none());
+        self.status.phase = Some(if open { Phase::Running } else { Phase::Pending });
+        self.set(READY, Truth::False, waiting.reason, &waiting.message);
+        self.set(RECONCILING, Truth::True, waiting.reason, &waiting.message);
+        self.set(STALLED, Truth::False, waiting.reason, "");
+        self.set(SUCCEEDED, Truth::Unknown, waiting.reason, &waiting.message);
+        self.introduce(MASTER_STABLE);
+        self.introduce(VERIFIED);
+    }
+
+    fn started(&mut self, backup: &ValidBackup, attempt: &Attempt) {
+        if self.status.attempts.last().is_none_or(|last| last.number != attempt.number) {
+            self.status.attempts.push(attempt.clone());
+        }
+        self.status.master = Some(attempt.fence.endpoint().to_string());
+        self.status.directory = Some(backup.place(attempt.store_id).to_string());
+        let waiting = running(self.status);
+        self.in_progress(&waiting);
+    }
+
+    fn inspecting(&mut self, backup: &ValidBackup) {
+        let start_time = now_seconds(self.now);
+        if let Some(attempt) = self.status.attempts.last_mut() {
+            let job = names::inspect_job(&backup.owner.name, &backup.owner.uid, attempt.number);
+            attempt.inspection.get_or_insert(Inspection { job, start_time });
+        }
+        let waiting = running(self.status);
+        self.in_progress(&waiting);
+    }
+
+    fn close(&mut self, ending: &Ending) {
+        let ended = now_seconds(self.now);
+        if let Some(attempt) = self.status.attempts.last_mut().filter(|attempt| attempt.completion_time.is_none()) {
+            attempt.completion_time = Some(ended);
+            attempt.reason = Some(ending.reason.to_string());
+            attempt.message = Some(condition::shorten(&ending.message, condition::MESSAGE_BYTES_MAX));
+            attempt.pod_uid.clone_from(&ending.pod_uid);
+        }
+    }
+
+    fn attempt_failed(&mut self, ending: &Ending) {
+        self.close(ending);
+        let message = format!("attempt {} failed: {}", self.status.attempts.len(), ending.message);
+        self.judge_master(ending.reason, &ending.message);
+        self.in_progress(&Waiting { reason: Reason::RetryScheduled, message, look_again: std::time::Duration::ZERO });
+    }
+
+    fn succeeded(&mut self, backup: &ValidBackup, point: &Published) {
+        let ended = now_seconds(self.now);
+        self.status.completion_time = Some(ended);
+        if let Some(attempt) = self.status.attempts.last_mut() {
+            attempt.completion_time.get_or_insert(ended);
+        }
+        self.status.phase = Some(Phase::Succeeded);
+        self.status.master = Some(point.fence_after.endpoint().to_string());
+        self.status.directory = Some(backup.place(point.store_id).to_string());
+        self.status.size = Some(human_size(point.bytes));
+        self.status.point = Some(Point {
+            manifest_digest: point.manifest_digest.clone(),
+            store_id: point.store_id,
+            last_transaction: point.last_transaction,
+            files: i64::try_from(point.files).unwrap_or(i64::MAX),
+            bytes: i64::try_from(point.bytes).unwrap_or(i64::MAX),
+            data_from: point.data_from,
+            data_to: point.data_to,
+            attempt: point.attempt,
+        });
+        let message = format!(
+            "{} in {} files up to transaction {}, manifest {}",
+            human_size(point.bytes),
+            point.files,
+            point.last_transaction,
+            point.manifest_digest
+        );
+        self.set(READY, Truth::True, Reason::Succeeded, &message);
+        self.set(RECONCILING, Truth::False, Reason::Succeeded, "");
+        self.set(STALLED, Truth::False, Reason::Succeeded, "");
+        self.set(SUCCEEDED, Truth::True, Reason::Succeeded, &message);
+        if observable(&point.fence_after) {
+            self.set(
+                MASTER_STABLE,
+                Truth::True,
+                Reason::FenceUnmoved,
+                "the master was the same right before and right after the tool",
+            );
+        } else {
+            self.set(
+                MASTER_STABLE,
+                Truth::Unknown,
+                Reason::NotObservable,
+                "single:// names a member: use ha:// to see whether the master changed",
+            );
+        }
+        if point.verified {
+            self.set(
+                VERIFIED,
+                Truth::True,
+                Reason::ManifestVerified,
+                "every file was read back and agrees with the manifest",
+            );
+        } else {
+            self.set(VERIFIED, Truth::Unknown, Reason::NotRequested, "spec.verification is None");
+        }
+    }
+
+    fn failed(&mut self, ending: &Ending) {
+        self.close(ending);
+        self.status.completion_time = Some(now_seconds(self.now));
+        self.status.phase = Some(Phase::Failed);
+        let (reason, message) = (ending.reason, ending.message.as_str());
+        self.judge_master(reason, message);
+        self.set(READY, Truth::False, reason, message);
+        self.set(RECONCILING, Truth::False, reason, "");
+        self.set(STALLED, Truth::True, reason, message);
+        self.set(SUCCEEDED, Truth::False, reason, message);
+        self.introduce(MASTER_STABLE);
+        match reason {
+            Reason::VerificationFailed | Reason::ConsistencyFailed => self.set(VERIFIED, Truth::False, reason, message),
+            _ => self.introduce(VERIFIED),
+        }
+    }
+
+    fn judge_master(&mut self, reason: Reason, message: &str) {
+        if reason == Reason::MasterChanged {
+            self.set(MASTER_STABLE, Truth::False, reason, message);
+        }
+    }
+}
+
+/// A size for people: three significant digits at most, binary units.
+fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["Ki", "Mi", "Gi", "Ti", "Pi"];
+    if bytes < 1024 {
+        return bytes.to_string();
+    }
+    let mut tenths = u128::from(bytes) * 10;
+    let mut unit = "";
+    for next in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths = (tenths + 512) / 1024;
+        unit = next;
+    }
+    if tenths < 1000 { format!("{}.{}{unit}", tenths / 10, tenths % 10) } else { format!("{}{unit}", tenths / 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_for_people() {
+        for (bytes, text) in
+            [(0, "0"), (1023, "1023"), (1024, "1.0Ki"), (1536, "1.5Ki"), (300 << 20, "300Mi"), (u64::MAX, "16384Pi")]
+        {
+            assert_eq!(human_size(bytes), text);
+        }
+    }
+}

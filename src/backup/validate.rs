@@ -1,0 +1,122 @@
+//! From the specification as stored to one that cannot be wrong. Pure.
+
+use crate::agent::run::{Mode, Owner, Place};
+use crate::api::{BackupType, GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_duration};
+use crate::discovery::SourceUri;
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::core::v1::EnvVar;
+use std::time::Duration;
+
+/// Command of the tool in Neo4j 1.3 to 1.8, where the object names none.
+pub const DEFAULT_COMMAND: [&str; 6] =
+    ["neo4j-backup", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"];
+
+/// Why an object cannot be worked on; the schema refuses most of these earlier.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidBackup {
+    /// Metadata that the API server always sets is missing.
+    #[error("the object has no {0}; only objects read from the API server can be backed up")]
+    Metadata(&'static str),
+    /// `spec.source.uri`.
+    #[error("spec.source.uri: {0}")]
+    Uri(#[from] crate::discovery::SourceUriError),
+    /// `spec.source.clusterName` with `single://`.
+    #[error("spec.source.clusterName names a cluster in ZooKeeper: remove it, or use an ha:// uri")]
+    ClusterName,
+    /// `spec.deadlines`.
+    #[error("spec.deadlines.{0} is not a duration above zero such as '2h' or '90s'")]
+    Duration(&'static str),
+    /// `spec.target.directory`.
+    #[error("spec.target.directory is not a relative path without parts that start with '.'")]
+    Directory,
+}
+
+/// A `GraphBackup` whose every field has been read.
+#[derive(Clone, Debug)]
+pub struct ValidBackup {
+    /// Namespace, name and UID.
+    pub owner: Owner,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.resourceVersion`: status writes fail when the object has moved on.
+    pub resource_version: String,
+    /// Where the database is.
+    pub source: SourceUri,
+    /// Name of the cluster in ZooKeeper.
+    pub cluster_name: Option<String>,
+    /// Full or incremental.
+    pub mode: Mode,
+    /// Where points go.
+    pub target: Target,
+    /// Folder name of this object's point.
+    pub point: String,
+    /// Image of the tool.
+    pub image: String,
+    /// Command of the tool, with placeholders.
+    pub command: Vec<String>,
+    /// Environment of the tool.
+    pub env: Vec<EnvVar>,
+    /// Overrides of the pod.
+    pub pod_template: PodTemplate,
+    /// How the copy is checked.
+    pub verification: Verification,
+    /// Attempts after the first.
+    pub retry_limit: u32,
+    /// Limit of the whole backup.
+    pub run_deadline: Duration,
+    /// Limit from Job to running pod.
+    pub pod_start_deadline: Duration,
+}
+
+impl ValidBackup {
+    /// Where this object's point of the cluster with the given store is published.
+    pub fn place(&self, cluster: StoreId) -> Place {
+        Place { directory: self.target.directory.clone(), cluster, point: self.point.clone() }
+    }
+}
+
+/// Reads an object from the API server.
+pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
+    let meta = &object.metadata;
+    let text = |field: &Option<String>, name| field.clone().ok_or(InvalidBackup::Metadata(name));
+    let owner = Owner {
+        namespace: text(&meta.namespace, "namespace")?,
+        name: text(&meta.name, "name")?,
+        uid: text(&meta.uid, "uid")?,
+    };
+    let created = meta
+        .creation_timestamp
+        .as_ref()
+        .and_then(|time| DateTime::<Utc>::from_timestamp(time.0.as_second(), 0))
+        .ok_or(InvalidBackup::Metadata("creationTimestamp"))?;
+    let spec = &object.spec;
+    let source: SourceUri = spec.source.uri.parse()?;
+    if spec.source.cluster_name.is_some() && matches!(source, SourceUri::Single(_)) {
+        return Err(InvalidBackup::ClusterName);
+    }
+    let directory = &spec.target.directory;
+    if !directory.is_empty() && directory.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+        return Err(InvalidBackup::Directory);
+    }
+    let duration = |text, name| parse_duration(text).ok_or(InvalidBackup::Duration(name));
+    Ok(ValidBackup {
+        point: names::point(&owner.name, &owner.uid, created),
+        owner,
+        generation: meta.generation.ok_or(InvalidBackup::Metadata("generation"))?,
+        resource_version: text(&meta.resource_version, "resourceVersion")?,
+        source,
+        cluster_name: spec.source.cluster_name.clone(),
+        mode: match spec.backup_type {
+            BackupType::Full => Mode::Full,
+        },
+        target: spec.target.clone(),
+        image: spec.tool.image.clone(),
+        command: spec.tool.command.clone().unwrap_or_else(|| DEFAULT_COMMAND.map(str::to_owned).to_vec()),
+        env: spec.tool.env.clone(),
+        pod_template: spec.tool.pod_template.clone().unwrap_or_default(),
+        verification: spec.verification,
+        retry_limit: spec.retry.limit,
+        run_deadline: duration(&spec.deadlines.run, "run")?,
+        pod_start_deadline: duration(&spec.deadlines.pod_start, "podStart")?,
+    })
+}
