@@ -402,3 +402,6 @@ pub fn dead_pods(status: &GraphBackupStatus) -> Vec<String> {
 pub fn observable(fence: &Fence) -> bool {
     matches!(fence, Fence::Master(_))
 }
+
+#[cfg(test)]
+mod tests;

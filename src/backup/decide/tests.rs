@@ -1,0 +1,285 @@
+use super::*;
+use crate::agent::verdict::Failure;
+use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
+use crate::api::{Endpoint, FenceToken, GraphBackup, Phase, StoreId};
+use crate::backup::{status, validate::validate};
+use crate::discovery::DiscoveryError;
+
+const UID: &str = "1a2b3c4d-0000-4000-8000-000000000000";
+const STORE: StoreId = StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
+}
+
+fn backup() -> ValidBackup {
+    let object: GraphBackup = serde_json::from_value(serde_json::json!({
+        "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
+        "metadata": {"name": "nightly", "namespace": "graph", "uid": UID, "generation": 1, "resourceVersion": "7",
+                     "creationTimestamp": "2026-11-24T06:00:00Z"},
+        "spec": {"source": {"uri": "ha://zk"}, "target": {"claimName": "backups"}, "tool": {"image": "neo4j:1.8"},
+                 "retry": {"limit": 1}, "deadlines": {"run": "1h", "podStart": "5m"}}
+    }))
+    .unwrap();
+    validate(&object).unwrap()
+}
+
+fn fence(rebound_modified: i64) -> Fence {
+    Fence::Master(FenceToken {
+        member_id: 1,
+        endpoint: Endpoint { host: "neo4j-0.neo4j".into(), port: 6362 },
+        server_created: 8,
+        election_created: 9,
+        rebound: 1,
+        rebound_modified,
+        cluster_modified: 3,
+    })
+}
+
+fn located() -> World {
+    World::Idle { leftover: None, ground: Some(Ground::Database(Ok(Located { store_id: STORE, fence: fence(15) }))) }
+}
+
+fn open(job: JobState) -> World {
+    World::Open { backup: job, inspect: JobState::Absent }
+}
+
+fn ended(verdict: Option<Verdict>) -> JobState {
+    JobState::Ended { deadline_exceeded: false, pod_uid: Some("pod-1".into()), verdict }
+}
+
+fn active(start: PodStart) -> JobState {
+    JobState::Active { job: JobRef { name: "j".into(), uid: "u".into() }, created: at(0), start }
+}
+
+fn point() -> Published {
+    Published {
+        owner_uid: UID.into(),
+        attempt: 1,
+        manifest_digest: format!("sha256:{}", "a".repeat(64)),
+        store_id: STORE,
+        last_transaction: 42,
+        files: 11,
+        bytes: 1 << 20,
+        data_from: at(1),
+        data_to: at(2),
+        fence_before: fence(15),
+        fence_after: fence(15),
+        verified: true,
+    }
+}
+
+fn published(change: impl FnOnce(&mut Published)) -> Option<Verdict> {
+    let mut point = point();
+    change(&mut point);
+    Some(Verdict::Published(Box::new(point)))
+}
+
+fn failed(reason: Reason) -> Option<Verdict> {
+    Some(Verdict::Failed(Failure { reason, message: "the tool said so".into() }))
+}
+
+/// Decides and records; gives the status that a user sees.
+fn play(before: &GraphBackupStatus, world: World, now: DateTime<Utc>) -> (Step, GraphBackupStatus) {
+    let step = decide(&backup(), before, world, now);
+    let after = status::after(&backup(), before, &step, now);
+    (step, after)
+}
+
+fn started() -> GraphBackupStatus {
+    play(&GraphBackupStatus::default(), located(), at(0)).1
+}
+
+fn truth(status: &GraphBackupStatus, kind: &str) -> Option<Truth> {
+    condition::get(&status.conditions, kind)
+}
+
+fn reason(status: &GraphBackupStatus) -> &str {
+    &status.conditions.iter().find(|c| c.type_ == SUCCEEDED).unwrap().reason
+}
+
+#[test]
+fn a_found_master_starts_the_first_attempt_with_its_fence() {
+    let (step, status) = play(&GraphBackupStatus::default(), located(), at(0));
+    let Step::Start(attempt) = step else { panic!("{step:?}") };
+    assert_eq!((attempt.number, attempt.store_id, &attempt.fence), (1, STORE, &fence(15)));
+    assert_eq!(status.phase, Some(Phase::Running));
+    assert_eq!(
+        status.directory.as_deref(),
+        Some("000001a202462d5f-d1407c3bb8e8fb07/20261124T060000Z-nightly-1a2b3c4d")
+    );
+    assert_eq!(truth(&status, RECONCILING), Some(Truth::True));
+    assert_eq!(truth(&status, SUCCEEDED), Some(Truth::Unknown));
+}
+
+#[test]
+fn every_condition_is_there_from_the_first_pass() {
+    let world = World::Idle { leftover: None, ground: Some(Ground::ClaimMissing) };
+    let (_, status) = play(&GraphBackupStatus::default(), world, at(0));
+    for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED] {
+        assert!(truth(&status, kind).is_some(), "{kind}");
+    }
+    assert_eq!((reason(&status), status.observed_generation), ("TargetClaimMissing", Some(1)));
+}
+
+#[test]
+fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
+    let missing = || {
+        let error = DiscoveryError::NoMaster { cluster: "neo4j.ha".into(), detail: "no member is registered".into() };
+        World::Idle { leftover: None, ground: Some(Ground::Database(Err(error))) }
+    };
+    let (step, status) = play(&GraphBackupStatus::default(), missing(), at(0));
+    assert!(matches!(step, Step::Wait(Waiting { reason: Reason::NoMaster, .. })));
+    // Nothing changed: the second look writes nothing.
+    let (_, again) = play(&status, missing(), at(60));
+    assert_eq!(again, status);
+    let (step, status) = play(&again, World::Idle { leftover: None, ground: None }, at(3600));
+    assert!(matches!(step, Step::Fail(_)));
+    assert_eq!((reason(&status), truth(&status, STALLED)), ("NoMaster", Some(Truth::True)));
+}
+
+#[test]
+fn what_needs_a_person_fails_at_once() {
+    let error = DiscoveryError::MultipleRoots { servers: "zk:2181".into(), roots: "/1_2,/3_4".into() };
+    let world = World::Idle { leftover: None, ground: Some(Ground::Database(Err(error))) };
+    assert!(matches!(play(&GraphBackupStatus::default(), world, at(0)).0, Step::Fail(_)));
+}
+
+#[test]
+fn evidence_makes_success_and_nothing_else_does() {
+    let (_, status) = play(&started(), open(ended(published(|_| {}))), at(9));
+    assert_eq!(truth(&status, SUCCEEDED), Some(Truth::True));
+    assert_eq!(truth(&status, MASTER_STABLE), Some(Truth::True));
+    assert_eq!(truth(&status, VERIFIED), Some(Truth::True));
+    assert_eq!(status.point.as_ref().unwrap().last_transaction, 42);
+    assert!(status::is_terminal(&status));
+
+    let cases: [(&str, Option<Verdict>); 6] = [
+        ("ManifestMissing", published(|p| p.owner_uid = "other".into())),
+        ("ManifestMissing", published(|p| p.manifest_digest = String::new())),
+        ("ManifestMissing", published(|p| p.attempt = 7)),
+        ("StoreMismatch", published(|p| p.store_id.random_id = 1)),
+        ("MasterChanged", published(|p| p.fence_after = fence(99))),
+        ("MasterChanged", published(|p| (p.fence_before, p.fence_after) = (fence(99), fence(99)))),
+    ];
+    for (expected, verdict) in cases {
+        let (_, status) = play(&started(), open(ended(verdict)), at(9));
+        assert_ne!(truth(&status, SUCCEEDED), Some(Truth::True), "{expected}");
+        assert!(status.point.is_none());
+        assert_eq!(status.attempts[0].reason.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn a_job_that_ended_without_a_verdict_asks_the_volume() {
+    let (step, status) = play(&started(), open(ended(None)), at(9));
+    assert_eq!(step, Step::Inspect);
+    assert_eq!((reason(&status), status.phase), ("Inspecting", Some(Phase::Running)));
+
+    let asked = |inspect| World::Open { backup: ended(None), inspect };
+    let (_, recognised) = play(&status, asked(ended(published(|_| {}))), at(20));
+    assert_eq!(truth(&recognised, SUCCEEDED), Some(Truth::True));
+
+    for inspect in [ended(failed(Reason::JobLost)), ended(None), JobState::Foreign] {
+        let (step, lost) = play(&status, asked(inspect), at(20));
+        assert!(matches!(step, Step::CloseAttempt(_)), "{step:?}");
+        assert_eq!(lost.attempts[0].reason.as_deref(), Some("JobLost"));
+    }
+    // The question, too, has an end.
+    let (step, _) = play(&status, asked(active(PodStart::Started)), at(9 + 900));
+    assert!(matches!(step, Step::CloseAttempt(_)));
+}
+
+#[test]
+fn a_job_that_vanished_is_not_a_success() {
+    // Right after the record: the process ended before the creation. Creating it twice is impossible by its name.
+    let (step, again) = play(&started(), open(JobState::Absent), at(5));
+    assert!(matches!(step, Step::Start(_)));
+    assert_eq!(again.attempts.len(), 1);
+    // Later: somebody deleted it.
+    let (step, _) = play(&started(), open(JobState::Absent), at(100));
+    assert_eq!(step, Step::Inspect);
+}
+
+#[test]
+fn retryable_failures_run_again_within_the_limit_and_after_a_wait() {
+    let (step, status) = play(&started(), open(ended(failed(Reason::MasterChanged))), at(9));
+    assert!(matches!(step, Step::CloseAttempt(_)));
+    assert_eq!((reason(&status), truth(&status, MASTER_STABLE)), ("RetryScheduled", Some(Truth::False)));
+    assert_eq!(dead_pods(&status), ["pod-1"]);
+
+    let (step, _) = play(&status, World::Idle { leftover: None, ground: None }, at(10));
+    assert!(matches!(step, Step::Wait(Waiting { reason: Reason::RetryScheduled, .. })));
+    assert!(!attempt_due(&backup(), &status, at(10)));
+    assert!(attempt_due(&backup(), &status, at(60)));
+
+    let (step, status) = play(&status, located(), at(60));
+    let Step::Start(attempt) = step else { panic!("{step:?}") };
+    assert_eq!(attempt.number, 2);
+    let (step, status) = play(&status, open(ended(failed(Reason::MasterChanged))), at(70));
+    assert!(matches!(step, Step::Fail(_)), "the limit is one retry");
+    assert_eq!((reason(&status), status.phase), ("MasterChanged", Some(Phase::Failed)));
+    assert!(status.conditions.iter().any(|c| c.message.contains("(attempt 2 of 2)")));
+}
+
+#[test]
+fn what_needs_a_person_is_not_run_again() {
+    for reason in Reason::ALL.iter().copied().filter(|reason| reason.remedy() == Remedy::Act) {
+        let (step, _) = play(&started(), open(ended(failed(reason))), at(9));
+        assert!(matches!(step, Step::Fail(_)), "{reason}");
+    }
+}
+
+#[test]
+fn a_pod_that_cannot_start_ends_the_attempt_with_what_the_cluster_says() {
+    let image = PodStart::Waiting(Obstacle::Image("image neo4j:typo: ErrImagePull: not found".into()));
+    let (step, status) = play(&started(), open(active(image.clone())), at(299));
+    assert!(matches!(step, Step::Wait(_)));
+    assert_eq!(status, started());
+    let (_, status) = play(&started(), open(active(image)), at(300));
+    assert_eq!(status.attempts[0].reason.as_deref(), Some("ImageCannotBePulled"));
+    assert!(status.attempts[0].message.as_deref().unwrap().contains("ErrImagePull"));
+
+    let (step, _) = play(&started(), open(active(PodStart::Started)), at(300));
+    assert!(matches!(step, Step::Wait(Waiting { reason: Reason::Running, .. })), "a started pod has the whole run");
+}
+
+#[test]
+fn a_leftover_job_is_deleted_before_anything_new_starts() {
+    let (_, closed) = play(&started(), open(active(PodStart::Waiting(Obstacle::NoneKnown))), at(300));
+    let job = JobRef { name: "j".into(), uid: "u".into() };
+    let (step, status) = play(&closed, World::Idle { leftover: Some(job.clone()), ground: None }, at(400));
+    assert_eq!(step, Step::DeleteJob(job));
+    assert_eq!(status, closed);
+}
+
+#[test]
+fn a_job_past_every_margin_is_given_up() {
+    let (step, _) = play(&started(), open(active(PodStart::Started)), at(3600 + 119));
+    assert!(matches!(step, Step::Wait(_)));
+    let (_, status) = play(&started(), open(active(PodStart::Started)), at(3600 + 120));
+    assert_eq!(status.attempts[0].reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[test]
+fn waiting_running_and_terminal_states_are_fixpoints() {
+    let running = started();
+    let (_, again) = play(&running, open(active(PodStart::Started)), at(50));
+    assert_eq!(again, running, "a pass over a running backup writes nothing");
+}
+
+#[test]
+fn backoff_grows_is_bounded_and_spread() {
+    let wait = |attempts: usize| {
+        let mut status = started();
+        status.attempts[0].completion_time = Some(at(0));
+        let attempt = status.attempts[0].clone();
+        status.attempts = vec![attempt; attempts];
+        backoff_left(&backup(), &status, at(0))
+    };
+    assert!(wait(1) >= BACKOFF_FIRST && wait(2) > wait(1));
+    for attempts in 1..=11 {
+        assert!(wait(attempts) <= BACKOFF_MAX * 5 / 4);
+    }
+    assert_ne!(jitter(UID, 0, BACKOFF_MAX), jitter("9f", 0, BACKOFF_MAX));
+}
