@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use graph_backup_operator::api;
+use graph_backup_operator::operator::{self, OperatorArguments};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -15,13 +16,34 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the operator inside a cluster, or against the one of the current kubeconfig.
+    Operator(OperatorArguments),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Operator(arguments) => operate(arguments),
         Command::Crds => print_crds(),
+    }
+}
+
+fn operate(arguments: OperatorArguments) -> ExitCode {
+    operator::start_log(arguments.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(operator::run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the operator ends");
+            ExitCode::FAILURE
+        }
     }
 }
 

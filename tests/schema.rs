@@ -156,29 +156,31 @@ fn unknown_fields_are_refused_in_code_too() {
     assert!(said.contains("unknown field `compression`"), "{said}");
 }
 
+/// Names every part of a schema that lacks its bound.
+fn walk(path: &str, schema: &Value, foreign: &[&str], missing: &mut Vec<String>) {
+    let bound = match schema["type"].as_str() {
+        Some("string") if schema["enum"].is_null() && schema["format"].is_null() => "maxLength",
+        Some("array") => "maxItems",
+        Some("object") if schema["additionalProperties"].is_object() => "maxProperties",
+        _ => "type",
+    };
+    if schema[bound].is_null() {
+        missing.push(format!("{path}: {bound}"));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        if !foreign.contains(&name.as_str()) {
+            walk(&format!("{path}.{name}"), property, foreign, missing);
+        }
+    }
+    if schema["items"].is_object() {
+        walk(&format!("{path}[]"), &schema["items"], foreign, missing);
+    }
+}
+
 #[test]
 fn every_string_list_and_map_of_ours_has_a_bound() {
     // The API server estimates the cost of rules from these bounds. Embedded Kubernetes types have none.
     let foreign = ["affinity", "env", "resources", "tolerations", "securityContext", "imagePullSecrets", "conditions"];
-    fn walk(path: &str, schema: &Value, foreign: &[&str], missing: &mut Vec<String>) {
-        let bound = match schema["type"].as_str() {
-            Some("string") if schema["enum"].is_null() && schema["format"].is_null() => "maxLength",
-            Some("array") => "maxItems",
-            Some("object") if schema["additionalProperties"].is_object() => "maxProperties",
-            _ => "type",
-        };
-        if schema[bound].is_null() {
-            missing.push(format!("{path}: {bound}"));
-        }
-        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            if !foreign.contains(&name.as_str()) {
-                walk(&format!("{path}.{name}"), property, foreign, missing);
-            }
-        }
-        if schema["items"].is_object() {
-            walk(&format!("{path}[]"), &schema["items"], foreign, missing);
-        }
-    }
     let crd: Value = serde_yaml::from_str(&api::crds_yaml().unwrap()).unwrap();
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut missing = Vec::new();

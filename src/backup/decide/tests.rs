@@ -44,8 +44,8 @@ fn open(job: JobState) -> World {
     World::Open { backup: job, inspect: JobState::Absent }
 }
 
-fn ended(verdict: Option<Verdict>) -> JobState {
-    JobState::Ended { deadline_exceeded: false, pod_uid: Some("pod-1".into()), verdict }
+fn ended(verdict: impl Into<Option<Verdict>>) -> JobState {
+    JobState::Ended { deadline_exceeded: false, pod_uid: Some("pod-1".into()), verdict: verdict.into() }
 }
 
 fn active(start: PodStart) -> JobState {
@@ -69,14 +69,14 @@ fn point() -> Published {
     }
 }
 
-fn published(change: impl FnOnce(&mut Published)) -> Option<Verdict> {
+fn published(change: impl FnOnce(&mut Published)) -> Verdict {
     let mut point = point();
     change(&mut point);
-    Some(Verdict::Published(Box::new(point)))
+    Verdict::Published(Box::new(point))
 }
 
-fn failed(reason: Reason) -> Option<Verdict> {
-    Some(Verdict::Failed(Failure { reason, message: "the tool said so".into() }))
+fn failed(reason: Reason) -> Verdict {
+    Verdict::Failed(Failure { reason, message: "the tool said so".into() })
 }
 
 /// Decides and records; gives the status that a user sees.
@@ -154,7 +154,7 @@ fn evidence_makes_success_and_nothing_else_does() {
     assert_eq!(status.point.as_ref().unwrap().last_transaction, 42);
     assert!(status::is_terminal(&status));
 
-    let cases: [(&str, Option<Verdict>); 6] = [
+    let cases: [(&str, Verdict); 6] = [
         ("ManifestMissing", published(|p| p.owner_uid = "other".into())),
         ("ManifestMissing", published(|p| p.manifest_digest = String::new())),
         ("ManifestMissing", published(|p| p.attempt = 7)),

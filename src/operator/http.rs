@@ -1,0 +1,58 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use crate::metrics::Metrics;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+
+/// Media type of the metrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is still missing before the operator can work; empty when it is ready.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<Mutex<Option<String>>>);
+
+impl Readiness {
+    /// Not ready, and why.
+    pub fn waits_for(&self, what: &str) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(what.to_owned());
+    }
+
+    /// Ready: reconciling, or standing by for the leader.
+    pub fn ready(&self) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+
+    fn missing(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// Serves until the process ends.
+pub async fn serve(listen: SocketAddr, readiness: Readiness, metrics: Arc<Metrics>) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(render))
+        .with_state((readiness, metrics));
+    axum::serve(TcpListener::bind(listen).await?, router).await
+}
+
+async fn ready(State((readiness, _)): State<(Readiness, Arc<Metrics>)>) -> Response {
+    match readiness.missing() {
+        None => "ok".into_response(),
+        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, what).into_response(),
+    }
+}
+
+async fn render(State((_, metrics)): State<(Readiness, Arc<Metrics>)>) -> Response {
+    match metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
