@@ -1,1 +1,10 @@
-//! End-to-end tests.
+//! End-to-end tests: the operator as installed by its chart, on a real Kubernetes with a real ZooKeeper ensemble and a
+//! real three-member Neo4j 1.8 HA cluster. `make e2e` starts all of it; the tests share it and run one after another.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it wants in the fewest words")]
+
+mod backup;
+mod failover;
+mod failures;
+mod lost;
+mod rights;
+mod support;

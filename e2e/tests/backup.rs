@@ -1,0 +1,81 @@
+//! A full backup, end to end.
+
+use crate::support::{Backup, Copy, Database, OPERATOR_NAMESPACE, TOOL_IMAGE, claim, client, kubectl};
+use graph_backup_operator::api::{Fence, condition};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_backup_taken_while_the_database_is_written_to_holds_all_that_was_committed_before() {
+    let client = client().await;
+    let database = Database::ready(&client).await;
+    claim(&client, "whole", "1Gi").await;
+    database.write("before-the-backup", 500, 2000).await;
+    let writer = database.keep_writing("during-the-backup").await;
+
+    let backup = Backup::create(&client, "whole", "whole", json!({})).await;
+    let status = backup.succeeded().await;
+
+    let point = status.point.clone().unwrap();
+    let commits = writer.stop().await;
+    let meanwhile = commits.iter().filter(|commit| (point.data_from..=point.data_to).contains(*commit)).count();
+    assert!(meanwhile > 0, "nothing was committed while the tool ran: the test proves nothing");
+    let directory = status.directory.as_deref().unwrap();
+    let copy = Copy { claim: "whole", directory };
+    assert_eq!(copy.count(&client, "before-the-backup").await, 500);
+
+    let (manifest, digest) = copy.manifest(&client).await;
+    assert_eq!(digest, point.manifest_digest);
+    assert_eq!(manifest.owner.uid, backup.uid().await);
+    assert_eq!(manifest.fence_before, manifest.fence_after);
+    assert!(matches!(manifest.fence_after, Fence::Master(_)));
+    assert_eq!((manifest.store_id, manifest.last_transaction), (point.store_id, point.last_transaction));
+    assert_eq!(manifest.bytes, manifest.files.iter().map(|file| file.bytes).sum::<u64>());
+    let columns = kubectl(&["-n", "graph", "get", "gb", "whole", "-o", "wide"]);
+    for word in ["Succeeded", "Full", directory, &point.last_transaction.to_string()] {
+        assert!(columns.contains(word), "{word:?} is not in {columns}");
+    }
+    kubectl(&["-n", "graph", "wait", "gb/whole", "--for=condition=Ready", "--timeout=5s"]);
+    backup.delete().await;
+}
+
+#[tokio::test]
+async fn one_member_can_be_named_directly() {
+    let client = client().await;
+    let database = Database::ready(&client).await;
+    claim(&client, "whole", "1Gi").await;
+    database.write("single", 10, 10).await;
+    let uri = format!("single://{}.neo4j.graph.svc", database.master().await.pod);
+    let backup = Backup::create(&client, "single", "whole", json!({"source": {"uri": uri}})).await;
+    let status = backup.succeeded().await;
+    let stable = status.conditions.iter().find(|c| c.type_ == condition::MASTER_STABLE).unwrap();
+    assert_eq!((stable.status.as_str(), stable.reason.as_str()), ("Unknown", "NotObservable"));
+    let copy = Copy { claim: "whole", directory: status.directory.as_deref().unwrap() };
+    assert_eq!(copy.count(&client, "single").await, 10);
+    backup.delete().await;
+}
+
+#[tokio::test]
+async fn the_agent_resolves_names_in_images_that_confuse_libc() {
+    let client = client().await;
+    Database::ready(&client).await;
+    claim(&client, "whole", "1Gi").await;
+    for variant in ["mymachines", "no-nsswitch"] {
+        let image = format!("{TOOL_IMAGE}-{variant}");
+        let backup = Backup::create(&client, variant, "whole", json!({"tool": {"image": image}})).await;
+        backup.succeeded().await;
+        backup.delete().await;
+    }
+}
+
+#[tokio::test]
+async fn the_operator_tells_its_health_and_counts() {
+    client().await;
+    let metrics = kubectl(&[
+        "get",
+        "--raw",
+        &format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/graph-backup-operator:metrics/proxy/metrics"),
+    ]);
+    for name in ["graphbackup_leader 1", "graphbackup_reconcile_passes_total", "graphbackup_backups_finished_total"] {
+        assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The database under test: its members, written to and counted over their HTTP endpoints.
+
+use super::{NAMESPACE, eventually, kubectl};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// Port of the members' HTTP endpoint.
+const HTTP_PORT: u16 = 7474;
+/// Members of the test cluster.
+const MEMBERS: usize = 3;
+/// How long a fail-over, a start and a store copy may take together on a busy machine.
+const FORMS: Duration = Duration::from_secs(240);
+
+/// The three members.
+pub struct Database {
+    pods: Api<Pod>,
+}
+
+/// One member as it answers right now.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Name of its pod.
+    pub pod: String,
+    /// Address of its pod.
+    pub ip: String,
+    /// Whether it says that it is master.
+    pub is_master: bool,
+}
+
+impl Database {
+    /// Waits until all members are in and one of them is master.
+    pub async fn ready(client: &Client) -> Self {
+        let database = Self { pods: Api::namespaced(client.clone(), NAMESPACE) };
+        let whole = || async {
+            let members = database.members().await;
+            (members.len() == MEMBERS && members.iter().filter(|m| m.is_master).count() == 1).then_some(())
+        };
+        eventually("three members are in and one is master", FORMS, whole).await;
+        database
+    }
+
+    /// Members that answer and have joined.
+    pub async fn members(&self) -> Vec<Member> {
+        let mut members = Vec::new();
+        for ordinal in 0..MEMBERS {
+            let name = format!("neo4j-{ordinal}");
+            let Ok(Some(pod)) = self.pods.get_opt(&name).await else { continue };
+            let Some(ip) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else { continue };
+            let Some(state) = ask(&ip, "GET", "/").await.filter(|state| state["ready"] == true) else { continue };
+            members.push(Member { pod: pod.name_any(), ip, is_master: state["isMaster"] == true });
+        }
+        members
+    }
+
+    /// The master.
+    pub async fn master(&self) -> Member {
+        eventually("a master", FORMS, || async { self.members().await.into_iter().find(|member| member.is_master) }).await
+    }
+
+    /// Kills the master for good (`kill -9`, and it stays down until it is let go) and waits for another.
+    pub async fn kill_master(&self) -> (Held, Member) {
+        let old = self.master().await;
+        let held = Held::kill(&old.pod);
+        let another = || async { self.members().await.into_iter().find(|member| member.is_master && member.pod != old.pod) };
+        (held, eventually("another master", FORMS, another).await)
+    }
+
+    /// Writes nodes with a marker and returns when they are committed.
+    pub async fn write(&self, marker: &str, count: u64, bytes: u64) {
+        let master = self.master().await;
+        write(&master.ip, marker, count, bytes).await.expect("the master takes the nodes");
+    }
+
+    /// Writes nodes in the background until it is told to stop.
+    pub async fn keep_writing(&self, marker: &str) -> Writer {
+        Writer::start(self.master().await.ip, marker.to_owned())
+    }
+}
+
+/// A member that was killed and stays down until this is dropped.
+pub struct Held {
+    pod: String,
+}
+
+impl Held {
+    /// Kills the Java process of a member, and holds the member down.
+    pub fn kill(pod: &str) -> Self {
+        kubectl(&["-n", NAMESPACE, "exec", pod, "--", "sh", "-c", "touch /data/hold && kill -9 $(pidof java)"]);
+        Self { pod: pod.to_owned() }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        kubectl(&["-n", NAMESPACE, "exec", &self.pod, "--", "rm", "-f", "/data/hold"]);
+    }
+}
+
+/// Nodes that are written while a test does something else.
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Vec<DateTime<Utc>>>,
+}
+
+impl Writer {
+    fn start(ip: String, marker: String) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            let mut commits = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                if write(&ip, &marker, 10, 100).await.is_some() {
+                    commits.push(Utc::now());
+                }
+            }
+            commits
+        });
+        Self { stop, task }
+    }
+
+    /// Stops writing; gives the time of every commit.
+    pub async fn stop(self) -> Vec<DateTime<Utc>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+async fn write(ip: &str, marker: &str, count: u64, bytes: u64) -> Option<()> {
+    let answer = ask(ip, "POST", &format!("/nodes?count={count}&bytes={bytes}&marker={marker}")).await?;
+    (answer["created"] == count).then_some(())
+}
+
+/// One request with HTTP/1.0, bounded in time.
+async fn ask(ip: &str, method: &str, path: &str) -> Option<Value> {
+    let exchange = async {
+        let mut stream = TcpStream::connect((ip, HTTP_PORT)).await.ok()?;
+        stream.write_all(format!("{method} {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.split_whitespace().nth(1).filter(|code| *code == "200")?;
+        serde_json::from_str(body).ok()
+    };
+    tokio::time::timeout(Duration::from_secs(120), exchange).await.ok().flatten()
+}

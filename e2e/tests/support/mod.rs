@@ -1,0 +1,71 @@
+//! What the tests share: the cluster, its database, and the objects under test.
+
+mod database;
+mod object;
+mod point;
+
+pub use database::{Database, Member, Writer};
+pub use object::{Backup, claim};
+pub use point::Copy;
+
+use kube::{Client, Config};
+use std::future::Future;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Namespace of the database, its backups and their claims.
+pub const NAMESPACE: &str = "graph";
+/// Namespace of the operator.
+pub const OPERATOR_NAMESPACE: &str = "graph-backup";
+/// Image of the database and its tool.
+pub const TOOL_IMAGE: &str = "localhost/neo4j-ha:1.8";
+/// The source of the test cluster.
+pub const SOURCE: &str = "ha://zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181";
+
+/// A client with all rights.
+pub async fn client() -> Client {
+    let config = Config::infer().await.expect("run through e2e/run or make e2e: it sets KUBECONFIG");
+    Client::try_from(config).unwrap()
+}
+
+/// Asks until there is an answer; fails the test with `what` when the time is over.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut ask: impl FnMut() -> F) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{what}: not within {} s", limit.as_secs());
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// Runs kubectl; fails the test when kubectl fails.
+pub fn kubectl(arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = Command::new("kubectl").args(arguments).output().expect("kubectl is on the PATH");
+    assert!(status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// Runs kubectl, which has to fail; gives what it says.
+pub fn kubectl_refused(arguments: &[&str], stdin: &str) -> String {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child = Command::new("kubectl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kubectl is on the PATH");
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert!(!status.success(), "kubectl {arguments:?} was expected to be refused");
+    String::from_utf8(stderr).unwrap()
+}
+
+/// Scales a workload and waits until it has that many ready pods, or none at all.
+pub fn scale(namespace: &str, workload: &str, replicas: u32) {
+    kubectl(&["-n", namespace, "scale", workload, "--replicas", &replicas.to_string()]);
+    kubectl(&["-n", namespace, "rollout", "status", workload, "--timeout=180s"]);
+}
