@@ -6,7 +6,7 @@ e2e=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 cache=${GBO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/graph-backup-operator}
 state=$(readlink -m "${GBO_STATE:-/var/tmp/graph-backup-operator-e2e}")
 # One cluster per state folder: its control group, its lock.
-name=graph-backup-operator-e2e-$(cksum <<<"$state" | cut -d' ' -f1)
+cluster_name=graph-backup-operator-e2e-$(cksum <<<"$state" | cut -d' ' -f1)
 # shellcheck source-path=SCRIPTDIR source=versions.env
 source "$e2e/versions.env"
 
@@ -27,13 +27,21 @@ need_root() {
     [[ $EUID -eq 0 ]] || fail "needs root (network namespaces, mounts): start it with sudo -E"
 }
 
-# step TEXT COMMAND…: runs the command and prints a line with the seconds it took. What it prints goes to stderr.
+# step TEXT COMMAND…: runs the command and prints a line with the seconds it took; what it prints is shown if it fails.
 step() {
-    local text=$1 begin=${EPOCHREALTIME/./} spent
+    local text=$1 output code=0 begin=${EPOCHREALTIME/./} spent
     shift
-    "$@" >&2
+    output=$(mktemp)
+    printf '%-52s' "$text"
+    set +e
+    (set -e && "$@") &>"$output"
+    code=$?
+    set -e
     spent=$((${EPOCHREALTIME/./} - begin))
-    printf '%-52s %6d.%d s\n' "$text" $((spent / 1000000)) $((spent / 100000 % 10))
+    printf ' %6d.%d s\n' $((spent / 1000000)) $((spent / 100000 % 10))
+    [[ $code -eq 0 ]] || { echo "failed ($code):" && tail -n 50 "$output"; } >&2
+    rm "$output"
+    return $code
 }
 
 # until_true SECONDS COMMAND…: tries the command until it succeeds; fails when the seconds are over.
@@ -62,7 +70,7 @@ cgroup_mounts() {
 # The control group proves that the recorded number is not somebody else's by now.
 first_process() {
     local pid
-    pid=$(cat "$state/pid" 2>/dev/null) && grep -qs "/$name" "/proc/$pid/cgroup" && echo "$pid"
+    pid=$(cat "$state/pid" 2>/dev/null) && grep -qs "/$cluster_name" "/proc/$pid/cgroup" && echo "$pid"
 }
 
 # inside COMMAND…: runs a command in the cluster's namespaces (network, mounts, processes), in the same folder.
