@@ -1,0 +1,39 @@
+//! Files that say the same in two places: the CRDs and their copy in the chart, versions.
+
+use graph_backup_operator::api;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Value of `key` in a file of `key: value` or `key = "value"` lines.
+fn value(path: &str, key: &str) -> String {
+    let text = read(path);
+    let line = text.lines().find(|line| line.split([':', '=', ' ']).next() == Some(key));
+    let line = line.unwrap_or_else(|| panic!("{path} has no {key}"));
+    line[key.len()..].trim_matches([':', '=', ' ', '"']).to_owned()
+}
+
+#[test]
+fn the_written_crds_are_those_of_the_types() {
+    let generated = api::crds_yaml().unwrap();
+    for path in ["crds/graphbackup.dev.yaml", "charts/graph-backup-operator/files/crds.yaml"] {
+        assert!(read(path) == generated, "{path} differs from the types: run `make crds`");
+    }
+}
+
+#[test]
+fn chart_and_crate_have_one_version() {
+    let chart = "charts/graph-backup-operator/Chart.yaml";
+    assert_eq!(value(chart, "version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(value(chart, "appVersion"), env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn every_build_uses_the_pinned_toolchain() {
+    let channel = value("rust-toolchain.toml", "channel");
+    assert!(channel.starts_with(env!("CARGO_PKG_RUST_VERSION")), "rust-version in Cargo.toml is not {channel}");
+    let base = format!("FROM rust:{channel}-");
+    assert!(read("Dockerfile").lines().any(|line| line.starts_with(&base)), "Dockerfile does not start from rust:{channel}");
+}
