@@ -1,6 +1,7 @@
 //! The one binary: the operator, the agent inside its Jobs, and the printer of the CRDs.
 
 use clap::{Parser, Subcommand};
+use graph_backup_operator::agent::command::{self, AgentCommand};
 use graph_backup_operator::api;
 use std::io::Write;
 use std::process::ExitCode;
@@ -15,12 +16,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run inside a Job of the operator.
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Agent(agent) => command::run(agent),
         Command::Crds => print_crds(),
     }
 }
