@@ -1,6 +1,7 @@
 //! The one binary: the operator, the agent inside its Jobs, and the printer of the CRDs.
 
 use clap::{Parser, Subcommand};
+use graph_backup_operator::agent::command::{self, AgentCommand};
 use graph_backup_operator::api;
 use graph_backup_operator::operator::{self, OperatorArguments};
 use std::io::Write;
@@ -18,6 +19,9 @@ struct Arguments {
 enum Command {
     /// Run the operator inside a cluster, or against the one of the current kubeconfig.
     Operator(OperatorArguments),
+    /// Run inside a Job of the operator.
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
 }
@@ -25,6 +29,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Operator(arguments) => operate(arguments),
+        Command::Agent(agent) => command::run(agent),
         Command::Crds => print_crds(),
     }
 }

@@ -191,7 +191,7 @@ fn every_string_list_and_map_of_ours_has_a_bound() {
 #[test]
 fn committed_crds_are_those_of_the_code() {
     let committed =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/graphbackups.graphbackup.dev.yaml"))
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/graphbackup.dev.yaml"))
             .unwrap();
     assert!(committed == api::crds_yaml().unwrap(), "crds/ is stale: run `make crds`");
 }

@@ -42,7 +42,7 @@ pub struct Manifest {
     pub tool: ToolRecord,
     /// Version of the operator's binary that wrote this.
     pub operator_version: String,
-    /// SHA-256 over the tree, as the tree digest of `files` gives it: `sha256:<hex>`.
+    /// SHA-256 over `files`, as [`tree_digest`](super::tree::tree_digest) gives it: `sha256:<hex>`.
     pub tree: String,
     /// Sum of the files' sizes, bytes.
     pub bytes: u64,
@@ -72,6 +72,8 @@ pub struct ToolRecord {
     pub command: Vec<String>,
     /// Exit code; 0, or the point would not exist.
     pub exit_code: i32,
-    /// SHA-256 of everything it wrote to its standard output, then to its standard error.
-    pub output_sha256: String,
+    /// SHA-256 of everything it wrote to its standard output, 64 lower-case hexadecimal digits.
+    pub stdout_sha256: String,
+    /// SHA-256 of everything it wrote to its standard error, 64 lower-case hexadecimal digits.
+    pub stderr_sha256: String,
 }

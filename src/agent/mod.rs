@@ -3,6 +3,26 @@
 //! The agent never talks to the Kubernetes API. It is told what to do by a [`run::BackupRun`] or
 //! [`run::InspectRun`] and answers with one [`verdict::Verdict`].
 
+pub mod backup;
+pub mod command;
+pub mod digest;
+mod exec;
+pub mod inspect;
+mod install;
+pub mod layout;
+pub mod lock;
 pub mod manifest;
+pub mod manifest_file;
+pub mod progress;
+pub mod report;
 pub mod run;
+pub mod stop;
+pub mod store_header;
+pub mod target;
+#[cfg(test)]
+mod testing;
+pub mod tool;
+pub mod tool_output;
+pub mod tool_stream;
+pub mod tree;
 pub mod verdict;

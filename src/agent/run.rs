@@ -13,6 +13,8 @@ pub const POD_UID_VARIABLE: &str = "GRAPHBACKUP_POD_UID";
 pub const TARGET_MOUNT: &str = "/target";
 /// Folder of the emptyDir into which the init container copies the operator's binary.
 pub const AGENT_MOUNT: &str = "/graphbackup";
+/// File name of the binary in [`AGENT_MOUNT`].
+pub const BINARY_NAME: &str = "graph-backup-operator";
 
 /// Which object a run belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

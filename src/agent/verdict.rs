@@ -1,5 +1,6 @@
 //! What the agent answers: one JSON object in the container's termination message, at most 4 KiB.
 
+use super::manifest::Manifest;
 use crate::api::{Fence, Reason, StoreId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// Where the container writes its termination message.
 pub const MESSAGE_PATH: &str = "/dev/termination-log";
+/// Limit of [`Failure::message`], bytes. Escaped as JSON it still fits into [`MESSAGE_BYTES_MAX`].
+pub const FAILURE_BYTES_MAX: usize = 1024;
 
 /// The agent's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,4 +60,46 @@ pub struct Failure {
     pub reason: Reason,
     /// What happened and what to do, for people; at most 1 KiB.
     pub message: String,
+}
+
+impl Published {
+    /// The facts in a manifest. `manifest_digest` is that of its bytes, `sha256:<hex>`.
+    pub fn of(manifest: &Manifest, manifest_digest: String, verified: bool) -> Self {
+        Self {
+            owner_uid: manifest.owner.uid.clone(),
+            attempt: manifest.attempt,
+            manifest_digest,
+            store_id: manifest.store_id,
+            last_transaction: manifest.last_transaction,
+            files: manifest.files.len() as u64,
+            bytes: manifest.bytes,
+            data_from: manifest.data_from,
+            data_to: manifest.data_to,
+            fence_before: manifest.fence_before.clone(),
+            fence_after: manifest.fence_after.clone(),
+            verified,
+        }
+    }
+}
+
+impl Failure {
+    /// A failure whose message is one line of at most [`FAILURE_BYTES_MAX`] bytes: longer ones are cut, line breaks and
+    /// other control characters become blanks.
+    pub fn new(reason: Reason, message: impl AsRef<str>) -> Self {
+        let message: String = message.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Self { reason, message: cut(&message, FAILURE_BYTES_MAX).to_owned() }
+    }
+
+    /// The same failure with more to say at the end. What was said before is cut when there is no room for both.
+    #[must_use]
+    pub fn and(self, more: impl AsRef<str>) -> Self {
+        let more = more.as_ref();
+        let before = cut(&self.message, FAILURE_BYTES_MAX.saturating_sub(more.len() + 2));
+        Self::new(self.reason, format!("{before}; {more}"))
+    }
+}
+
+/// The longest start of `text` that has at most `bytes_max` bytes and ends between two characters.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }

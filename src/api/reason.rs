@@ -107,6 +107,8 @@ reasons! {
     ToolNotFound => Act,
     /// The tool ended with an error that is not one of those below.
     ToolFailed => Retry,
+    /// The tool was killed by a signal, most often because the pod's memory limit was reached.
+    ToolKilled => Retry,
     /// The tool could not connect to the member it was pointed at.
     MasterUnreachable => Retry,
     /// The tool reported success but left no complete store.
@@ -123,6 +125,8 @@ reasons! {
     TargetNotWritable => Act,
     /// Another run holds the lock on the target directory.
     TargetLocked => Retry,
+    /// The target's file system has no file locks, without which two runs could write at once.
+    LockUnsupported => Act,
 
     // The evidence.
     /// The master changed, or stepped down and returned, while the tool ran.

@@ -1,0 +1,132 @@
+//! `graph-backup-operator agent …`: the command lines of the pods.
+
+use super::backup::{Surroundings, backup};
+use super::exec::exec;
+use super::inspect::inspect;
+use super::install::install;
+use super::progress::{self, Step, start};
+use super::report;
+use super::run::{AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, RUN_VARIABLE, TARGET_MOUNT};
+use super::stop::Stop;
+use super::verdict::{Failure, MESSAGE_PATH, Verdict};
+use crate::api::Reason;
+use crate::discovery::Network;
+use clap::{Args, Subcommand};
+use rustix::fs::Mode;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The agent's own permissions for new files: all for the volume's group, nothing for others.
+const UMASK: u32 = 0o007;
+/// An inspection has no deadline of its own; its Job has.
+const NO_DEADLINE: Duration = Duration::from_hours(365 * 24);
+
+/// What the agent does.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Make one attempt of a backup, as the environment variable `GRAPHBACKUP_RUN` says.
+    Backup(Paths),
+    /// Say whether a point of a backup is on the target, as the environment variable `GRAPHBACKUP_RUN` says.
+    Inspect(Paths),
+    /// Copy this binary to where other containers of the pod find it.
+    Install {
+        /// Where to.
+        #[arg(long, default_value_os_t = Path::new(AGENT_MOUNT).join(BINARY_NAME))]
+        to: PathBuf,
+    },
+    /// Become the tool; used by `backup`.
+    #[command(hide = true)]
+    Exec {
+        /// Process id of the agent that asks.
+        #[arg(long)]
+        parent: i32,
+        /// The tool and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Where the agent finds the volume and leaves its verdict.
+#[derive(Debug, Args)]
+pub struct Paths {
+    /// Where the target claim is mounted.
+    #[arg(long, default_value = TARGET_MOUNT)]
+    target: PathBuf,
+    /// The container's termination message.
+    #[arg(long, default_value = MESSAGE_PATH)]
+    verdict: PathBuf,
+}
+
+/// Does it. The exit code is 0 for a published point, else 1.
+pub fn run(command: AgentCommand) -> ExitCode {
+    match command {
+        AgentCommand::Backup(paths) => conclude(&paths.verdict, &in_runtime(run_backup(&paths.target))),
+        AgentCommand::Inspect(paths) => conclude(&paths.verdict, &in_runtime(run_inspect(&paths.target))),
+        AgentCommand::Install { to } => match install(&to) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "{error}");
+                ExitCode::FAILURE
+            }
+        },
+        AgentCommand::Exec { parent, command } => exec(parent, &command),
+    }
+}
+
+/// One thread for all that waits, further ones only for what blocks. The tool is started by this thread, which lives as
+/// long as the process: the kernel ties the tool's life to it.
+fn in_runtime(work: impl Future<Output = Result<Verdict, Failure>>) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let verdict = match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(Failure::new(Reason::AgentFailed, format!("cannot start the agent: {error}"))),
+    };
+    verdict.unwrap_or_else(Verdict::Failed)
+}
+
+async fn run_backup(mount: &Path) -> Result<Verdict, Failure> {
+    let run: BackupRun = read_run()?;
+    let pod_uid = variable(POD_UID_VARIABLE)?;
+    rustix::process::umask(Mode::from_raw_mode(UMASK));
+    let stop = listen(Duration::from_secs(run.deadline_seconds))?;
+    let discovery = Network::default();
+    let with = Surroundings { discovery: &discovery, mount, pod_uid: &pod_uid, stop: &stop };
+    Ok(Box::pin(backup(&run, &with)).await)
+}
+
+async fn run_inspect(mount: &Path) -> Result<Verdict, Failure> {
+    let run: InspectRun = read_run()?;
+    let stop = listen(NO_DEADLINE)?;
+    Ok(inspect(run, mount, &stop).await)
+}
+
+fn listen(deadline: Duration) -> Result<Stop, Failure> {
+    Stop::listen(deadline).map_err(|error| Failure::new(Reason::AgentFailed, format!("cannot take signals: {error}")))
+}
+
+fn read_run<T: DeserializeOwned>() -> Result<T, Failure> {
+    let text = variable(RUN_VARIABLE)?;
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::new(Reason::AgentFailed, format!("cannot read {RUN_VARIABLE}: {error}")))
+}
+
+fn variable(name: &str) -> Result<String, Failure> {
+    std::env::var(name).map_err(|error| Failure::new(Reason::AgentFailed, format!("{name}: {error}")))
+}
+
+fn conclude(path: &Path, verdict: &Verdict) -> ExitCode {
+    let _step = start(Step::Report);
+    if let Err(error) = report::write(path, verdict) {
+        // The operator then asks the volume.
+        progress::message(Step::Report, &format!("cannot write the verdict to {}: {error}", path.display()));
+    }
+    progress::verdict(verdict);
+    match verdict {
+        Verdict::Published(_) => ExitCode::SUCCESS,
+        Verdict::Failed(_) => ExitCode::FAILURE,
+    }
+}

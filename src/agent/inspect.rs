@@ -1,0 +1,217 @@
+//! What a point on the volume proves: read whole, and held against its manifest and against what was asked for.
+//!
+//! Read-only. The same examination recognises a point that an earlier attempt published without being heard, proves a copy
+//! before it is published, and answers the operator when a verdict was lost.
+
+use super::layout::Layout;
+use super::manifest::{Manifest, STORE_FOLDER};
+use super::manifest_file;
+use super::progress::{Step, start};
+use super::run::{InspectRun, Owner, Place};
+use super::stop::Stop;
+use super::store_header;
+use super::target;
+use super::tree::{self, Purpose};
+use super::verdict::{Failure, Published, Verdict};
+use crate::api::{Movement, Reason};
+use std::path::Path;
+
+/// Answers whether a point of this object is on the volume.
+pub async fn inspect(run: InspectRun, mount: &Path, stop: &Stop) -> Verdict {
+    let (mount, stop) = (mount.to_owned(), stop.clone());
+    let looked = tokio::task::spawn_blocking(move || look(&run, &mount, &stop)).await;
+    let result = looked.unwrap_or_else(|error| Err(Failure::new(Reason::AgentFailed, error.to_string())));
+    match result {
+        Ok(published) => Verdict::Published(Box::new(published)),
+        Err(failure) => Verdict::Failed(failure),
+    }
+}
+
+fn look(run: &InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failure> {
+    let layout = Layout::new(mount, &run.place)?;
+    let point = layout.point_folder();
+    if target::exists(&point)? {
+        target::stays_on_target(mount, &point)?;
+        return examine(&point, &run.owner, &run.place, stop);
+    }
+    let partials = target::partials_of(&layout, &run.owner.uid)?;
+    let what = match partials.as_slice() {
+        [] => format!("the target holds no point {} and no partial copy of this backup", run.place),
+        [(partial, _), ..] => format!(
+            "the target holds no point {}, only the partial copy {}: the run ended before it published; the next attempt \
+             begins anew",
+            run.place,
+            partial.strip_prefix(mount).unwrap_or(partial).display()
+        ),
+    };
+    Err(Failure::new(Reason::JobLost, what))
+}
+
+/// Reads every byte of the point in `folder`, a partial's or a published one's, and says what it proves.
+pub fn examine(folder: &Path, owner: &Owner, place: &Place, stop: &Stop) -> Result<Published, Failure> {
+    let _step = start(Step::Verify);
+    let (manifest, digest) = manifest_file::read(folder)?;
+    check_claims(&manifest, owner, place)?;
+    let store = folder.join(STORE_FOLDER);
+    let found = tree::read(&store, Purpose::Check, stop)?;
+    if let Some(difference) = tree::difference(&manifest.files, &found) {
+        return Err(unproved(&format!("the store does not agree with its manifest: {difference}")));
+    }
+    let header = store_header::read(&store).map_err(|error| unproved(&error.to_string()))?;
+    if (header.store_id, header.last_transaction) != (manifest.store_id, manifest.last_transaction) {
+        return Err(unproved("the store's header does not agree with its manifest"));
+    }
+    Ok(Published::of(&manifest, digest, true))
+}
+
+/// Holds what the manifest says against what was asked for, and against itself.
+fn check_claims(manifest: &Manifest, owner: &Owner, place: &Place) -> Result<(), Failure> {
+    if manifest.owner.uid != owner.uid {
+        return Err(Failure::new(
+            Reason::PointExists,
+            format!(
+                "the point {place} belongs to another GraphBackup, {}/{} with UID {}; move it away",
+                manifest.owner.namespace, manifest.owner.name, manifest.owner.uid
+            ),
+        ));
+    }
+    let bytes = manifest.files.iter().map(|file| u128::from(file.bytes)).sum::<u128>();
+    let claims = [
+        (manifest.point == place.point, "it names another point"),
+        (manifest.store_id == place.cluster, "it names another store"),
+        (manifest.fence_before.movement(&manifest.fence_after) == Movement::None, "the master changed during the copy"),
+        (manifest.tool.exit_code == 0, "the tool failed"),
+        (manifest.tree == tree::tree_digest(&manifest.files), "its tree digest does not agree with its files"),
+        (u128::from(manifest.bytes) == bytes, "its bytes do not agree with its files"),
+    ];
+    match claims.iter().find(|(holds, _)| !holds) {
+        None => Ok(()),
+        Some((_, problem)) => Err(unproved(&format!("the manifest of {place} proves nothing: {problem}"))),
+    }
+}
+
+fn unproved(problem: &str) -> Failure {
+    Failure::new(Reason::VerificationFailed, format!("{problem}; the copy cannot be trusted, take a new backup"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing;
+    use crate::api::{Endpoint, Fence, ProbeMark, StoreId};
+    use std::fs;
+
+    const HEADER: &[u8] = include_bytes!("testing/neostore");
+
+    fn place() -> Place {
+        Place { directory: "d".into(), cluster: testing::STORE_ID, point: testing::manifest().point }
+    }
+
+    /// A published point whose manifest `change` has made worse; its folder is made as the agent makes it.
+    fn point(change: fn(&mut Manifest)) -> tempfile::TempDir {
+        let mount = tempfile::tempdir().unwrap();
+        let layout = Layout::new(mount.path(), &place()).unwrap();
+        target::prepare(&layout).unwrap();
+        let partial = layout.partial_folder("backup-uid", "pod-uid").unwrap();
+        target::make_partial(&partial).unwrap();
+        fs::write(partial.join("store/neostore"), HEADER).unwrap();
+        let mut manifest = testing::manifest();
+        manifest.files = tree::read(&partial.join(STORE_FOLDER), Purpose::Keep, &Stop::never()).unwrap();
+        manifest.bytes = HEADER.len() as u64;
+        manifest.tree = tree::tree_digest(&manifest.files);
+        change(&mut manifest);
+        manifest_file::write(&partial, &manifest).unwrap();
+        target::publish(&partial, &layout.point_folder()).unwrap();
+        mount
+    }
+
+    fn asked(mount: &Path) -> Result<Published, Failure> {
+        look(&InspectRun { owner: testing::owner(), place: place() }, mount, &Stop::never())
+    }
+
+    fn refused(mount: &Path) -> Reason {
+        asked(mount).unwrap_err().reason
+    }
+
+    fn in_point(mount: &Path, path: &str) -> std::path::PathBuf {
+        Layout::new(mount, &place()).unwrap().point_folder().join(path)
+    }
+
+    #[test]
+    fn a_whole_point_is_proved() {
+        let mount = point(|_| {});
+        let published = asked(mount.path()).unwrap();
+        assert!(published.verified);
+        assert_eq!((published.files, published.bytes), (1, HEADER.len() as u64));
+        assert_eq!((published.store_id, published.last_transaction), (testing::STORE_ID, 6));
+    }
+
+    #[test]
+    fn a_manifest_that_claims_something_else_is_refused() {
+        type Change = fn(&mut Manifest);
+        let changes: &[(Change, Reason)] = &[
+            (|m| m.owner.uid = "other".into(), Reason::PointExists),
+            (|m| m.point = "other".into(), Reason::VerificationFailed),
+            (|m| m.store_id = StoreId { creation_time: 1, random_id: 1 }, Reason::VerificationFailed),
+            (|m| m.last_transaction = 7, Reason::VerificationFailed),
+            (|m| m.tool.exit_code = 1, Reason::VerificationFailed),
+            (|m| m.tree = "sha256:0".into(), Reason::VerificationFailed),
+            (|m| m.bytes += 1, Reason::VerificationFailed),
+            (|m| m.files.clear(), Reason::VerificationFailed),
+            (
+                |m| {
+                    let endpoint = Endpoint { host: "other".into(), port: 1 };
+                    m.fence_after = Fence::Probe(ProbeMark { endpoint, store_id: testing::STORE_ID });
+                },
+                Reason::VerificationFailed,
+            ),
+            (
+                |m| {
+                    m.files.clear();
+                    m.bytes = 0;
+                    m.tree = tree::tree_digest(&m.files);
+                },
+                Reason::VerificationFailed,
+            ),
+        ];
+        for (number, (change, reason)) in changes.iter().enumerate() {
+            assert_eq!(refused(point(*change).path()), *reason, "change {number}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_changed_is_refused() {
+        let mount = point(|_| {});
+        let neostore = in_point(mount.path(), "store/neostore");
+        let mut bytes = HEADER.to_vec();
+        bytes[40] ^= 1;
+        fs::write(&neostore, bytes).unwrap();
+        assert_eq!(refused(mount.path()), Reason::VerificationFailed);
+        fs::remove_file(&neostore).unwrap();
+        assert_eq!(refused(mount.path()), Reason::VerificationFailed);
+        fs::write(&neostore, HEADER).unwrap();
+        assert!(asked(mount.path()).is_ok());
+        fs::write(in_point(mount.path(), "store/more"), "").unwrap();
+        assert_eq!(refused(mount.path()), Reason::VerificationFailed);
+    }
+
+    #[test]
+    fn without_a_manifest_it_is_no_point() {
+        let mount = point(|_| {});
+        fs::remove_file(in_point(mount.path(), "manifest.json")).unwrap();
+        assert_eq!(refused(mount.path()), Reason::ManifestMissing);
+    }
+
+    #[test]
+    fn a_partial_is_never_a_point() {
+        let mount = tempfile::tempdir().unwrap();
+        assert_eq!(refused(mount.path()), Reason::JobLost);
+        let layout = Layout::new(mount.path(), &place()).unwrap();
+        target::prepare(&layout).unwrap();
+        assert_eq!(refused(mount.path()), Reason::JobLost);
+        target::make_partial(&layout.partial_folder("backup-uid", "pod-uid").unwrap()).unwrap();
+        let failure = asked(mount.path()).unwrap_err();
+        assert_eq!(failure.reason, Reason::JobLost);
+        assert!(failure.message.contains("/.partial-backup-uid-pod-uid"), "{}", failure.message);
+    }
+}

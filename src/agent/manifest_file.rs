@@ -1,0 +1,179 @@
+//! `manifest.json` on the volume: written once, read by every later run and by the operator's inspection.
+
+use super::digest;
+use super::manifest::{FILE_NAME, FORMAT_VERSION, Manifest};
+use super::target;
+use super::verdict::Failure;
+use crate::api::Reason;
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Neither written nor read beyond this. A manifest has some 150 bytes for each file of the store.
+pub const BYTES_MAX: u64 = 64 << 20;
+const FILE_MODE: u32 = 0o640;
+
+/// A manifest cannot be written, or what is there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is not there.
+    #[error("{0} is missing")]
+    Missing(PathBuf),
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// More bytes than a manifest may have.
+    #[error("the manifest has more than {} MiB", BYTES_MAX >> 20)]
+    TooLarge,
+    /// Written by a newer operator.
+    #[error("the manifest has format {found}; this version of the operator reads up to {FORMAT_VERSION}")]
+    Newer {
+        /// Its format version.
+        found: u64,
+    },
+    /// Not a manifest.
+    #[error("{path} is not a manifest: {source}")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl From<ManifestError> for Failure {
+    fn from(error: ManifestError) -> Self {
+        let message = error.to_string();
+        match error {
+            ManifestError::Write { source, .. } => target::failure(&message, &source),
+            ManifestError::Missing(_) => Self::new(Reason::ManifestMissing, message),
+            ManifestError::Newer { .. } => {
+                Self::new(Reason::VerificationFailed, format!("{message}; update the operator"))
+            }
+            ManifestError::Read { .. } | ManifestError::TooLarge | ManifestError::Decode { .. } => {
+                Self::new(Reason::VerificationFailed, message)
+            }
+        }
+    }
+}
+
+/// Writes the manifest into a partial's folder, which must not have one, and flushes it to the device.
+///
+/// Returns the digest of its bytes, `sha256:<hex>`.
+pub fn write(folder: &Path, manifest: &Manifest) -> Result<String, ManifestError> {
+    let path = folder.join(FILE_NAME);
+    let refuse = |source| ManifestError::Write { path: path.clone(), source };
+    let mut bytes = serde_json::to_vec_pretty(manifest).map_err(|error| refuse(error.into()))?;
+    bytes.push(b'\n');
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(ManifestError::TooLarge);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path).map_err(refuse)?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(refuse)?;
+    Ok(digest::labelled(&bytes))
+}
+
+/// Reads the manifest in a point's folder; with it the digest of its bytes, `sha256:<hex>`.
+pub fn read(folder: &Path) -> Result<(Manifest, String), ManifestError> {
+    let path = folder.join(FILE_NAME);
+    let bytes = read_bounded(&path)?;
+    Ok((decode(&path, &bytes)?, digest::labelled(&bytes)))
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, ManifestError> {
+    let refuse = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => ManifestError::Missing(path.to_owned()),
+        _ => ManifestError::Read { path: path.to_owned(), source },
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(refuse)?;
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    if bytes.len() as u64 > BYTES_MAX { Err(ManifestError::TooLarge) } else { Ok(bytes) }
+}
+
+/// The version first: a newer manifest may hold anything else.
+fn decode(path: &Path, bytes: &[u8]) -> Result<Manifest, ManifestError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        format_version: u64,
+    }
+    let refuse = |source| ManifestError::Decode { path: path.to_owned(), source };
+    let Version { format_version: found } = serde_json::from_slice(bytes).map_err(refuse)?;
+    if found > u64::from(FORMAT_VERSION) {
+        return Err(ManifestError::Newer { found });
+    }
+    serde_json::from_slice(bytes).map_err(refuse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_written_is_read_with_the_same_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = testing::manifest();
+        let digest = write(folder.path(), &manifest).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), (manifest.clone(), digest.clone()));
+        let path = folder.path().join(FILE_NAME);
+        assert_eq!(digest::labelled(&fs::read(&path).unwrap()), digest);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(matches!(write(folder.path(), &manifest), Err(ManifestError::Write { .. })), "it was overwritten");
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        assert!(matches!(read(folder.path()), Err(ManifestError::Missing(_))));
+        let mut newer = serde_json::to_value(testing::manifest()).unwrap();
+        newer["formatVersion"] = 2.into();
+        newer["somethingNew"] = true.into();
+        fs::write(&path, newer.to_string()).unwrap();
+        assert!(matches!(read(folder.path()), Err(ManifestError::Newer { found: 2 })));
+        for text in ["", "{", "[]", "{\"formatVersion\":1}", "{\"formatVersion\":-1}", "\0\0\0\0"] {
+            fs::write(&path, text).unwrap();
+            assert!(matches!(read(folder.path()), Err(ManifestError::Decode { .. })), "{text:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        assert!(matches!(read(folder.path()), Err(ManifestError::Read { .. })));
+    }
+
+    #[test]
+    fn an_endless_manifest_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = fs::File::create(folder.path().join(FILE_NAME)).unwrap();
+        file.set_len(BYTES_MAX + 1).unwrap();
+        assert!(matches!(read(folder.path()), Err(ManifestError::TooLarge)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_manifest_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(decode(Path::new("m"), &bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a run tells those who watch its log: JSON objects, one a line, on standard output.
+//!
+//! ```json
+//! {"time":"2026-11-24T06:00:00.123Z","step":"tool","event":"started"}
+//! {"time":"2026-11-24T06:00:01.456Z","step":"tool","stream":"stdout","line":"[11 Files copied]"}
+//! {"time":"2026-11-24T06:00:02.789Z","step":"tool","percent":40}
+//! {"time":"2026-11-24T06:00:09.012Z","step":"tool","event":"ended","seconds":8.889}
+//! ```
+
+use super::verdict::Verdict;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+#[cfg(not(test))]
+use std::io::Write;
+use std::time::Instant;
+
+/// The steps of a run, in the order of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Prepares the folders on the target and takes the lock.
+    Lock,
+    /// Looks for a point that an earlier attempt published.
+    Recognise,
+    /// Reads the fence right before the tool.
+    FenceBefore,
+    /// Runs the tool.
+    Tool,
+    /// Judges what the tool said and left.
+    Judge,
+    /// Reads the fence right after the tool.
+    FenceAfter,
+    /// Hashes every file and flushes it to the device.
+    Hash,
+    /// Writes the manifest.
+    Manifest,
+    /// Reads everything back.
+    Verify,
+    /// Gives the point its name.
+    Publish,
+    /// Removes what is left of a failed attempt.
+    CleanUp,
+    /// Reports the verdict.
+    Report,
+}
+
+/// Which of the tool's two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    time: String,
+    step: Step,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<Stream>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'a Verdict>,
+}
+
+impl Entry<'_> {
+    fn of(step: Step) -> Self {
+        Self {
+            time: timestamp(Utc::now()),
+            step,
+            event: None,
+            seconds: None,
+            percent: None,
+            stream: None,
+            line: None,
+            message: None,
+            verdict: None,
+        }
+    }
+
+    /// A log that nobody takes must not fail the backup: what cannot be written is dropped.
+    fn write(&self) {
+        if let Ok(mut text) = serde_json::to_vec(self) {
+            text.push(b'\n');
+            print(&text);
+        }
+    }
+}
+
+#[cfg(not(test))]
+fn print(text: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+}
+
+/// The test runner keeps only what is printed by the macro apart from its own lines.
+#[cfg(test)]
+fn print(text: &[u8]) {
+    std::print!("{}", String::from_utf8_lossy(text));
+}
+
+fn timestamp(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A step that runs; its line with the seconds is written when it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    step: Step,
+    since: Instant,
+}
+
+/// Says that a step begins.
+pub fn start(step: Step) -> Running {
+    Entry { event: Some("started"), ..Entry::of(step) }.write();
+    Running { step, since: Instant::now() }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let milliseconds = u32::try_from(self.since.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let seconds = Some(f64::from(milliseconds) / 1000.0);
+        Entry { event: Some("ended"), seconds, ..Entry::of(self.step) }.write();
+    }
+}
+
+/// Says how far a step is.
+pub fn percent(step: Step, percent: u8) {
+    Entry { percent: Some(percent), ..Entry::of(step) }.write();
+}
+
+/// Passes on a line of the tool.
+pub fn tool_line(stream: Stream, line: &str) {
+    Entry { stream: Some(stream), line: Some(line), ..Entry::of(Step::Tool) }.write();
+}
+
+/// Says something for people.
+pub fn message(step: Step, message: &str) {
+    Entry { message: Some(message), ..Entry::of(step) }.write();
+}
+
+/// Repeats the verdict in the log, where it outlives the termination message.
+pub fn verdict(verdict: &Verdict) {
+    Entry { verdict: Some(verdict), ..Entry::of(Step::Report) }.write();
+}

@@ -1,0 +1,297 @@
+//! The mounted target: its folders, a partial copy, and the rename that publishes it.
+
+use super::layout::Layout;
+use super::manifest;
+use super::verdict::Failure;
+use crate::api::Reason;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Mode of the folders that all runs share: the volume's group writes, new folders inherit that group.
+const SHARED_FOLDER_MODE: u32 = 0o2770;
+
+/// Something on the target cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// A folder cannot be made.
+    #[error("cannot make the folder {path}: {source}")]
+    MakeFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A folder or file cannot be flushed to the device.
+    #[error("cannot flush {path} to the device: {source}")]
+    Flush {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A folder cannot be looked at.
+    #[error("cannot read {path}: {source}")]
+    Look {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A folder on the target is a link that leads out of it.
+    #[error("the folder {path} leads out of the target volume, to {leads_to}; remove the link")]
+    LeadsOut {
+        /// The folder.
+        path: PathBuf,
+        /// Where it leads.
+        leads_to: PathBuf,
+    },
+    /// The partial cannot be renamed.
+    #[error("cannot publish the point as {path}: {source}")]
+    Publish {
+        /// The point's folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something has the point's name already.
+    #[error("{path} exists already and is not a point of this backup; move it away")]
+    PointExists {
+        /// The point's folder.
+        path: PathBuf,
+    },
+    /// A partial copy cannot be removed.
+    #[error("cannot remove the partial copy {path}: {source}")]
+    Remove {
+        /// The partial's folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        let message = error.to_string();
+        match error {
+            TargetError::MakeFolder { source, .. }
+            | TargetError::Flush { source, .. }
+            | TargetError::Look { source, .. }
+            | TargetError::Publish { source, .. }
+            | TargetError::Remove { source, .. } => failure(&message, &source),
+            TargetError::LeadsOut { .. } => Self::new(Reason::TargetNotWritable, message),
+            TargetError::PointExists { .. } => Self::new(Reason::PointExists, message),
+        }
+    }
+}
+
+/// The typed failure for an input/output error on the target, with what a person can do about it.
+pub fn failure(message: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::new(
+            Reason::TargetFull,
+            format!("{message}; free space on the target claim (delete old backups) or make it larger"),
+        ),
+        io::ErrorKind::PermissionDenied => Failure::new(
+            Reason::TargetNotWritable,
+            format!(
+                "{message}; let the pod's user or group write there \
+                 (spec.tool.podTemplate.securityContext: runAsUser, fsGroup)"
+            ),
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Failure::new(Reason::TargetNotWritable, format!("{message}; the target is mounted read-only"))
+        }
+        _ => Failure::new(Reason::TargetNotWritable, message),
+    }
+}
+
+/// Makes the shared folders down to the cluster's, and makes sure that they lie on the target.
+pub fn prepare(layout: &Layout) -> Result<(), TargetError> {
+    for folder in layout.shared_folders() {
+        match DirBuilder::new().mode(SHARED_FOLDER_MODE).create(&folder) {
+            // The mode again: the process's umask may have taken from it, and mkdir ignores the setgid bit.
+            Ok(()) => fs::set_permissions(&folder, fs::Permissions::from_mode(SHARED_FOLDER_MODE))
+                .map_err(|source| TargetError::MakeFolder { path: folder.clone(), source })?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => continue,
+            Err(source) => return Err(TargetError::MakeFolder { path: folder, source }),
+        }
+        flush(folder.parent().unwrap_or(layout.mount()))?;
+    }
+    stays_on_target(layout.mount(), &layout.cluster_folder())
+}
+
+/// Refuses folders that a link takes elsewhere.
+pub fn stays_on_target(mount: &Path, folder: &Path) -> Result<(), TargetError> {
+    let real =
+        |path: &Path| fs::canonicalize(path).map_err(|source| TargetError::Look { path: path.to_owned(), source });
+    let leads_to = real(folder)?;
+    if leads_to.starts_with(real(mount)?) {
+        Ok(())
+    } else {
+        Err(TargetError::LeadsOut { path: folder.to_owned(), leads_to })
+    }
+}
+
+/// Flushes a folder or a file to the device.
+pub fn flush(path: &Path) -> Result<(), TargetError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| TargetError::Flush { path: path.to_owned(), source })
+}
+
+/// Makes an empty partial. Needs the lock: what is there under its name is left from a run of the same pod, and removed.
+pub fn make_partial(partial: &Path) -> Result<(), TargetError> {
+    remove_partial(partial)?;
+    for folder in [partial.to_owned(), partial.join(manifest::STORE_FOLDER)] {
+        DirBuilder::new()
+            .mode(0o770)
+            .create(&folder)
+            .map_err(|source| TargetError::MakeFolder { path: folder.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Removes a partial and everything in it. One that is not there is no error.
+pub fn remove_partial(partial: &Path) -> Result<(), TargetError> {
+    match fs::remove_dir_all(partial) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(TargetError::Remove { path: partial.to_owned(), source }),
+    }
+}
+
+/// The partials of a backup in the cluster's folder, each with the UID of its pod, sorted.
+pub fn partials_of(layout: &Layout, backup_uid: &str) -> Result<Vec<(PathBuf, String)>, TargetError> {
+    let folder = layout.cluster_folder();
+    let look = |source| TargetError::Look { path: folder.clone(), source };
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(look(error)),
+    };
+    let mut partials = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(look)?;
+        if let Some(pod) = entry.file_name().to_str().and_then(|name| Layout::pod_of_partial(name, backup_uid)) {
+            partials.push((entry.path(), pod.to_owned()));
+        }
+    }
+    partials.sort();
+    Ok(partials)
+}
+
+/// Whether anything, be it a broken link, has this name.
+pub fn exists(path: &Path) -> Result<bool, TargetError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(TargetError::Look { path: path.to_owned(), source }),
+    }
+}
+
+/// Gives the partial the point's name, which nothing may have yet, and flushes the folder that both stand in.
+///
+/// Needs the lock: on a file system that cannot rename without replacing (NFS, older FUSE), nothing else than the lock
+/// keeps a second writer out between the look and the rename.
+pub fn publish(partial: &Path, point: &Path) -> Result<(), TargetError> {
+    let refuse = |source| TargetError::Publish { path: point.to_owned(), source };
+    match renameat_with(CWD, partial, CWD, point, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Err(TargetError::PointExists { path: point.to_owned() }),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if exists(point)? {
+                return Err(TargetError::PointExists { path: point.to_owned() });
+            }
+            fs::rename(partial, point).map_err(refuse)?;
+        }
+        Err(errno) => return Err(refuse(errno.into())),
+    }
+    flush(point.parent().unwrap_or(point))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::run::Place;
+    use crate::api::StoreId;
+
+    fn layout(mount: &Path) -> Layout {
+        let cluster = StoreId { creation_time: 1, random_id: 2 };
+        Layout::new(mount, &Place { directory: "team/graph".into(), cluster, point: "p".into() }).unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn shared_folders_are_the_groups_and_made_once() {
+        let mount = tempfile::tempdir().unwrap();
+        let layout = layout(mount.path());
+        prepare(&layout).unwrap();
+        prepare(&layout).unwrap();
+        for folder in layout.shared_folders() {
+            assert_eq!(mode(&folder), 0o2770, "{}", folder.display());
+        }
+    }
+
+    #[test]
+    fn a_link_out_of_the_target_is_refused() {
+        let mount = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), mount.path().join("team")).unwrap();
+        assert!(matches!(prepare(&layout(mount.path())), Err(TargetError::LeadsOut { .. })));
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let mount = tempfile::tempdir().unwrap();
+        fs::write(mount.path().join("team"), "").unwrap();
+        let failure: Failure = prepare(&layout(mount.path())).unwrap_err().into();
+        assert_eq!(failure.reason, Reason::TargetNotWritable);
+        assert!(failure.message.contains("/team"), "{}", failure.message);
+    }
+
+    #[test]
+    fn publishing_never_replaces() {
+        let mount = tempfile::tempdir().unwrap();
+        let layout = layout(mount.path());
+        prepare(&layout).unwrap();
+        let partial = layout.partial_folder("b", "p").unwrap();
+        make_partial(&partial).unwrap();
+        let point = layout.point_folder();
+        fs::create_dir(&point).unwrap();
+        assert!(matches!(publish(&partial, &point), Err(TargetError::PointExists { .. })));
+        assert!(partial.exists());
+        fs::remove_dir(&point).unwrap();
+        publish(&partial, &point).unwrap();
+        assert!(point.join(manifest::STORE_FOLDER).is_dir() && !partial.exists());
+    }
+
+    #[test]
+    fn a_partial_begins_empty_and_can_be_removed_twice() {
+        let mount = tempfile::tempdir().unwrap();
+        let layout = layout(mount.path());
+        prepare(&layout).unwrap();
+        let partial = layout.partial_folder("b", "p").unwrap();
+        make_partial(&partial).unwrap();
+        fs::write(partial.join("store/neostore"), "old").unwrap();
+        make_partial(&partial).unwrap();
+        assert!(!partial.join("store/neostore").exists());
+        assert_eq!(partials_of(&layout, "b").unwrap(), [(partial.clone(), "p".to_owned())]);
+        remove_partial(&partial).unwrap();
+        remove_partial(&partial).unwrap();
+        assert_eq!(partials_of(&layout, "b").unwrap(), []);
+    }
+
+    #[test]
+    fn a_full_volume_is_told_from_one_that_cannot_be_written() {
+        let of = |errno: Errno| failure("cannot write", &errno.into()).reason;
+        assert_eq!([of(Errno::NOSPC), of(Errno::DQUOT)], [Reason::TargetFull; 2]);
+        assert_eq!([of(Errno::ROFS), of(Errno::ACCESS), of(Errno::IO)], [Reason::TargetNotWritable; 3]);
+    }
+}

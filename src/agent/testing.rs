@@ -1,0 +1,46 @@
+//! Values for the tests of this layer.
+
+use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
+use super::run::{Mode, Owner};
+use super::tree;
+use crate::api::{Endpoint, Fence, ProbeMark, StoreId};
+use chrono::DateTime;
+
+pub(super) const STORE_ID: StoreId =
+    StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
+
+pub(super) fn fence() -> Fence {
+    Fence::Probe(ProbeMark { endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 }, store_id: STORE_ID })
+}
+
+pub(super) fn owner() -> Owner {
+    Owner { namespace: "graph".into(), name: "before-upgrade".into(), uid: "backup-uid".into() }
+}
+
+pub(super) fn manifest() -> Manifest {
+    let files = vec![FileRecord { path: "neostore".into(), bytes: 69, sha256: "0".repeat(64) }];
+    Manifest {
+        format_version: FORMAT_VERSION,
+        owner: owner(),
+        attempt: 1,
+        point: "20261124T060000Z-before-upgrade-backup-u".into(),
+        mode: Mode::Full,
+        store_id: STORE_ID,
+        last_transaction: 6,
+        data_from: DateTime::from_timestamp(1_795_500_000, 0).unwrap(),
+        data_to: DateTime::from_timestamp(1_795_500_010, 0).unwrap(),
+        fence_before: fence(),
+        fence_after: fence(),
+        tool: ToolRecord {
+            image: "neo4j:1.8".into(),
+            command: vec!["neo4j-backup".into()],
+            exit_code: 0,
+            stdout_sha256: "1".repeat(64),
+            stderr_sha256: "2".repeat(64),
+        },
+        operator_version: "0.1.0".into(),
+        tree: tree::tree_digest(&files),
+        bytes: 69,
+        files,
+    }
+}

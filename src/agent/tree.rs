@@ -1,0 +1,421 @@
+//! The files of a store: finding them, hashing them, and comparing two lists of them.
+//!
+//! The **tree digest** is the SHA-256 of one line for each file, sorted by the bytes of its path:
+//! `<sha256>  <bytes>  <path>\n` (hexadecimal, decimal, relative to the store with `/` between parts; two blanks between).
+//! Folders count only through the files in them.
+
+use super::digest::Digest;
+use super::manifest::FileRecord;
+use super::progress::{self, Step};
+use super::stop::{Stop, StopCause};
+use super::target;
+use super::verdict::Failure;
+use crate::api::Reason;
+use rustix::fs::{Advice, OFlags, fadvise};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Files in one store. A real store has some dozens, and one for each segment of its indexes.
+const FILES_MAX: usize = 200_000;
+/// Folders within folders. A real store has three.
+const DEPTH_MAX: usize = 32;
+/// Threads that read and hash at once: while one waits for the device the other hashes.
+const THREADS: usize = 2;
+const BUFFER_BYTES: usize = 1 << 20;
+/// Mode of a kept file: its owner may write, the volume's group may read.
+const FILE_MODE: u32 = 0o640;
+/// Mode of a kept folder. The setgid bit, which the group comes with, stays.
+const FOLDER_MODE: u32 = 0o750;
+
+/// A store cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// A link, a pipe, a device: something whose content is not in the store.
+    #[error("{0} is neither a regular file nor a folder")]
+    Kind(PathBuf),
+    /// A name that is not UTF-8 or holds a control character.
+    #[error("the name of {0:?} is not UTF-8 or holds a control character")]
+    Name(PathBuf),
+    /// More files than any store has.
+    #[error("the store has more than {FILES_MAX} files")]
+    TooManyFiles,
+    /// Deeper than any store is.
+    #[error("{0} is more than {DEPTH_MAX} folders deep")]
+    TooDeep(PathBuf),
+    /// A file grew or shrank while it was read.
+    #[error("{path} had {before} bytes and {read} when it was read: something still writes to it")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its size when it was found.
+        before: u64,
+        /// Bytes that were read.
+        read: u64,
+    },
+    /// An input/output error.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// Why it did not work.
+        source: io::Error,
+    },
+    /// The run has to end.
+    #[error("stopped")]
+    Stopped(StopCause),
+}
+
+impl From<TreeError> for Failure {
+    fn from(error: TreeError) -> Self {
+        let message = error.to_string();
+        match error {
+            TreeError::Stopped(cause) => cause.into(),
+            TreeError::Io { source, .. } => target::failure(&message, &source),
+            TreeError::Kind(_)
+            | TreeError::Name(_)
+            | TreeError::TooManyFiles
+            | TreeError::TooDeep(_)
+            | TreeError::Changed { .. } => Self::new(
+                Reason::ToolLeftNoStore,
+                format!("what the tool left cannot be kept as a store: {message}; a store holds only its own files"),
+            ),
+        }
+    }
+}
+
+/// What else is done with the files while they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To keep them: their modes are set, and files and folders are flushed to the device.
+    Keep,
+    /// To check them: the kernel is asked to forget what it has in memory, so that the device is read.
+    Check,
+}
+
+/// What is in a store, before any file was read.
+#[derive(Debug, Default)]
+struct Listing {
+    /// Relative path and size.
+    files: Vec<(String, u64)>,
+    /// Relative paths, a folder after the one it is in; the first, empty one is the store itself.
+    folders: Vec<String>,
+}
+
+/// Reads and hashes every file of a store. The result is sorted by path.
+pub fn read(store: &Path, purpose: Purpose, stop: &Stop) -> Result<Vec<FileRecord>, TreeError> {
+    let listing = list(store)?;
+    let records = hash_all(store, &listing.files, purpose, stop)?;
+    if purpose == Purpose::Keep {
+        // Innermost first: a folder that is flushed names only what is on the device already.
+        listing.folders.iter().rev().try_for_each(|folder| keep_folder(&store.join(folder)))?;
+    }
+    Ok(records)
+}
+
+/// The tree digest as the module describes it: `sha256:<hex>`.
+pub fn tree_digest(files: &[FileRecord]) -> String {
+    let mut digest = Digest::new();
+    for file in files {
+        digest.update(format!("{}  {}  {}\n", file.sha256, file.bytes, file.path).as_bytes());
+    }
+    format!("sha256:{}", digest.finish())
+}
+
+/// The first difference between what a manifest says and what is there, in words; both sorted by path.
+pub fn difference(expected: &[FileRecord], found: &[FileRecord]) -> Option<String> {
+    let mut found = found.iter();
+    for expected in expected {
+        match found.next() {
+            Some(file) if file == expected => {}
+            Some(file) if file.path == expected.path && file.bytes == expected.bytes => {
+                return Some(format!("{} has other content", file.path));
+            }
+            Some(file) if file.path == expected.path => {
+                return Some(format!("{} has {} bytes instead of {}", file.path, file.bytes, expected.bytes));
+            }
+            Some(file) if file.path < expected.path => return Some(format!("{} should not be there", file.path)),
+            _ => return Some(format!("{} is missing", expected.path)),
+        }
+    }
+    found.next().map(|file| format!("{} should not be there", file.path))
+}
+
+fn list(store: &Path) -> Result<Listing, TreeError> {
+    let mut listing = Listing { files: Vec::new(), folders: vec![String::new()] };
+    let mut next = 0;
+    while next < listing.folders.len() {
+        let folder = listing.folders[next].clone();
+        if folder.split('/').count() > DEPTH_MAX {
+            return Err(TreeError::TooDeep(store.join(folder)));
+        }
+        list_folder(store, &folder, &mut listing)?;
+        next += 1;
+    }
+    listing.files.sort();
+    Ok(listing)
+}
+
+fn list_folder(store: &Path, folder: &str, listing: &mut Listing) -> Result<(), TreeError> {
+    let path = store.join(folder);
+    let io = |source| TreeError::Io { action: "list", path: path.clone(), source };
+    for entry in fs::read_dir(&path).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.contains(char::is_control)) else {
+            return Err(TreeError::Name(entry.path()));
+        };
+        let relative = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        // Of the entry itself: a link is not followed.
+        let metadata = entry.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            listing.folders.push(relative);
+        } else if metadata.is_file() {
+            listing.files.push((relative, metadata.len()));
+        } else {
+            return Err(TreeError::Kind(entry.path()));
+        }
+        if listing.files.len() + listing.folders.len() > FILES_MAX {
+            return Err(TreeError::TooManyFiles);
+        }
+    }
+    Ok(())
+}
+
+/// Hashes on [`THREADS`] threads, each of which takes the next file when it has done one.
+fn hash_all(
+    store: &Path,
+    files: &[(String, u64)],
+    purpose: Purpose,
+    stop: &Stop,
+) -> Result<Vec<FileRecord>, TreeError> {
+    let meter = Meter::new(purpose, files.iter().map(|(_, bytes)| bytes).sum());
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::with_capacity(files.len()));
+    let work = || -> Result<(), TreeError> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while let Some((path, bytes)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let hashed = hash_file(&store.join(path), *bytes, purpose, &mut buffer, &meter, stop);
+            if hashed.is_err() {
+                // The others find nothing more to do.
+                next.store(files.len(), Ordering::Relaxed);
+            }
+            let record = FileRecord { path: path.clone(), bytes: *bytes, sha256: hashed? };
+            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(record);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let mut records = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    records.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(records)
+}
+
+fn hash_file(
+    path: &Path,
+    bytes: u64,
+    purpose: Purpose,
+    buffer: &mut [u8],
+    meter: &Meter,
+    stop: &Stop,
+) -> Result<String, TreeError> {
+    let io = |action| move |source| TreeError::Io { action, path: path.to_owned(), source };
+    if purpose == Purpose::Keep {
+        set_mode(path, FILE_MODE).map_err(io("set the mode of"))?;
+    }
+    let mut file = open(path).map_err(io("open"))?;
+    advise(&file, purpose);
+    let mut digest = Digest::new();
+    let mut total = 0;
+    loop {
+        if let Some(cause) = stop.cause() {
+            return Err(TreeError::Stopped(cause));
+        }
+        let read = match file.read(buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(io("read")(error)),
+        };
+        digest.update(&buffer[..read]);
+        total += read as u64;
+        meter.add(read as u64);
+    }
+    if total != bytes {
+        return Err(TreeError::Changed { path: path.to_owned(), before: bytes, read: total });
+    }
+    if purpose == Purpose::Keep {
+        file.sync_all().map_err(io("flush"))?;
+    }
+    Ok(digest.finish())
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // No link and no pipe: whoever exchanged the file since it was listed gets an error, not our patience.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Advice only: file systems that do not know it are read all the same.
+fn advise(file: &File, purpose: Purpose) {
+    if purpose == Purpose::Check {
+        // Clean pages go, so that the device (or the file server) is asked. What was not flushed yet stays.
+        let _ = fadvise(file, 0, None, Advice::DontNeed);
+    }
+    let _ = fadvise(file, 0, None, Advice::Sequential);
+}
+
+fn keep_folder(path: &Path) -> Result<(), TreeError> {
+    let io = |action| move |source| TreeError::Io { action, path: path.to_owned(), source };
+    set_mode(path, FOLDER_MODE).map_err(io("set the mode of"))?;
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(io("flush"))
+}
+
+/// Sets the permission bits unless they are right already; setuid, setgid and sticky bits stay.
+fn set_mode(path: &Path, wanted: u32) -> io::Result<()> {
+    let mode = fs::symlink_metadata(path)?.permissions().mode() & 0o7777;
+    let mode_wanted = mode & 0o7000 | wanted;
+    if mode == mode_wanted {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode_wanted))
+}
+
+/// Says every tenth part that was read.
+struct Meter {
+    step: Step,
+    total: u64,
+    done: AtomicU64,
+}
+
+impl Meter {
+    fn new(purpose: Purpose, total: u64) -> Self {
+        let step = match purpose {
+            Purpose::Keep => Step::Hash,
+            Purpose::Check => Step::Verify,
+        };
+        Self { step, total, done: AtomicU64::new(0) }
+    }
+
+    fn add(&self, bytes: u64) {
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        let tenths = |bytes: u64| u8::try_from(bytes.saturating_mul(10) / self.total.max(1)).unwrap_or(10).min(10);
+        if tenths(before) < tenths(before + bytes) {
+            progress::percent(self.step, tenths(before + bytes) * 10);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::Signal;
+
+    fn store() -> tempfile::TempDir {
+        let store = tempfile::tempdir().unwrap();
+        fs::create_dir_all(store.path().join("index/deep")).unwrap();
+        fs::create_dir(store.path().join("branched")).unwrap();
+        for (path, content) in [("neostore", "abc"), ("index/deep/a", ""), ("index.db", "x"), ("index/b", "y")] {
+            fs::write(store.path().join(path), content).unwrap();
+        }
+        store
+    }
+
+    fn record(path: &str, bytes: u64, sha256: &str) -> FileRecord {
+        FileRecord { path: path.into(), bytes, sha256: sha256.into() }
+    }
+
+    #[test]
+    fn every_file_is_recorded_in_the_order_of_its_bytes() {
+        let store = store();
+        let records = read(store.path(), Purpose::Keep, &Stop::never()).unwrap();
+        let paths: Vec<_> = records.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["index.db", "index/b", "index/deep/a", "neostore"]);
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(records[3], record("neostore", 3, abc));
+        assert_eq!(read(store.path(), Purpose::Check, &Stop::never()).unwrap(), records);
+        assert_eq!(difference(&records, &records), None);
+    }
+
+    #[test]
+    fn a_kept_store_is_readable_by_the_group_and_by_nobody_else() {
+        let store = store();
+        let mode = |path: &str| fs::metadata(store.path().join(path)).unwrap().permissions().mode() & 0o7777;
+        fs::set_permissions(store.path().join("neostore"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(store.path().join("index"), fs::Permissions::from_mode(0o2777)).unwrap();
+        read(store.path(), Purpose::Keep, &Stop::never()).unwrap();
+        assert_eq!((mode("neostore"), mode("index/b")), (0o640, 0o640));
+        assert_eq!((mode("index"), mode("branched"), mode("")), (0o2750, 0o750, 0o750));
+    }
+
+    #[test]
+    fn links_and_pipes_are_refused_by_name() {
+        let store = store();
+        let link = store.path().join("index/link");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        let refused = read(store.path(), Purpose::Keep, &Stop::never()).unwrap_err();
+        assert!(matches!(&refused, TreeError::Kind(path) if *path == link));
+        let failure: Failure = refused.into();
+        assert_eq!(failure.reason, Reason::ToolLeftNoStore);
+        fs::remove_file(&link).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &link, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(matches!(read(store.path(), Purpose::Keep, &Stop::never()), Err(TreeError::Kind(_))));
+    }
+
+    #[test]
+    fn names_that_would_spoil_the_digest_are_refused() {
+        let store = store();
+        fs::write(store.path().join("a\nb"), "").unwrap();
+        assert!(matches!(read(store.path(), Purpose::Keep, &Stop::never()), Err(TreeError::Name(_))));
+    }
+
+    #[test]
+    fn a_store_without_end_is_refused() {
+        let store = store();
+        fs::create_dir_all(store.path().join(vec!["d"; DEPTH_MAX + 1].join("/"))).unwrap();
+        assert!(matches!(read(store.path(), Purpose::Keep, &Stop::never()), Err(TreeError::TooDeep(_))));
+    }
+
+    #[test]
+    fn a_stopped_run_stops_reading() {
+        let cause = StopCause::Signal(Signal::TERM);
+        let stopped = read(store().path(), Purpose::Keep, &Stop::at_once(cause)).unwrap_err();
+        let failure: Failure = stopped.into();
+        assert_eq!(failure.reason, Reason::Interrupted);
+    }
+
+    #[test]
+    fn the_tree_digest_is_the_hash_of_its_lines() {
+        let files = [record("a", 1, "aa"), record("b c", 20, "bb")];
+        assert_eq!(tree_digest(&files), crate::agent::digest::labelled(b"aa  1  a\nbb  20  b c\n"));
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let all = [record("a", 1, "aa"), record("b", 2, "bb"), record("d", 3, "dd")];
+        let with = |index: usize, file: FileRecord| {
+            let mut changed = all.clone();
+            changed[index] = file;
+            difference(&all, &changed)
+        };
+        assert_eq!(difference(&all, &all[..2]).as_deref(), Some("d is missing"));
+        assert_eq!(difference(&all, &all[1..]).as_deref(), Some("a is missing"));
+        assert_eq!(difference(&all[..2], &all).as_deref(), Some("d should not be there"));
+        assert_eq!(difference(&all[1..], &all).as_deref(), Some("a should not be there"));
+        assert_eq!(with(1, record("b", 2, "xx")).as_deref(), Some("b has other content"));
+        assert_eq!(with(1, record("b", 9, "bb")).as_deref(), Some("b has 9 bytes instead of 2"));
+        assert_eq!(with(1, record("c", 2, "bb")).as_deref(), Some("b is missing"));
+    }
+}
