@@ -19,13 +19,17 @@ help: ## this list
 test: lint deny unit chart integration ## everything but Kubernetes; no root needed
 
 .PHONY: e2e
-e2e: cluster ## the end-to-end tests on a real Kubernetes, which is stopped afterwards (root)
-	cargo test --locked --features e2e --test e2e
+e2e: ## the end-to-end tests on a real Kubernetes, which is stopped afterwards (root)
+	e2e/up
+	e2e/deploy
+	e2e/test
 	e2e/down
 
 .PHONY: e2e-all
-e2e-all: cluster ## the end-to-end tests with the long ones
-	cargo test --locked --features e2e --test e2e -- --include-ignored
+e2e-all: ## the end-to-end tests with the long ones (root)
+	e2e/up
+	e2e/deploy
+	e2e/test --include-ignored
 	e2e/down
 
 .PHONY: demo
@@ -80,8 +84,3 @@ chart: ## the Helm chart: lint, tests, README
 integration: ## real ZooKeeper, real Neo4j members, the real tool, on loopback
 	e2e/neo4j/build
 	cargo test --locked --features integration --test integration
-
-.PHONY: cluster
-cluster: ## the test cluster with the operator's image (root)
-	e2e/up
-	e2e/load-image "$$(e2e/image/build)"

@@ -4,7 +4,8 @@ use graph_backup_operator::api;
 use std::path::Path;
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Value of `key` in a file of `key: value` or `key = "value"` lines.
@@ -35,5 +36,8 @@ fn every_build_uses_the_pinned_toolchain() {
     let channel = value("rust-toolchain.toml", "channel");
     assert!(channel.starts_with(env!("CARGO_PKG_RUST_VERSION")), "rust-version in Cargo.toml is not {channel}");
     let base = format!("FROM rust:{channel}-");
-    assert!(read("Dockerfile").lines().any(|line| line.starts_with(&base)), "Dockerfile does not start from rust:{channel}");
+    assert!(
+        read("Dockerfile").lines().any(|line| line.starts_with(&base)),
+        "Dockerfile does not start from rust:{channel}"
+    );
 }

@@ -1,6 +1,8 @@
 //! Pods, Jobs and operators that vanish.
 
-use crate::support::{Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, scale};
+use crate::support::{
+    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, scale,
+};
 use graph_backup_operator::api::names::BACKUP_LABEL;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
@@ -14,7 +16,10 @@ const SOON: Duration = Duration::from_secs(90);
 pub async fn pod_of(client: &Client, job: &str) -> String {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let selector = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    eventually("the Job has a pod", SOON, || async { pods.list(&selector).await.ok()?.items.first().map(ResourceExt::name_any) }).await
+    eventually("the Job has a pod", SOON, || async {
+        pods.list(&selector).await.ok()?.items.first().map(ResourceExt::name_any)
+    })
+    .await
 }
 
 /// Waits until the log of a Job's pod holds a text.
@@ -22,7 +27,10 @@ pub async fn wait_for_log(client: &Client, job: &str, text: &str) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let pod = pod_of(client, job).await;
     let tool = LogParams { container: Some("tool".into()), ..LogParams::default() };
-    eventually(&format!("{text:?} in the log of {pod}"), SOON, || async { pods.logs(&pod, &tool).await.ok().filter(|log| log.contains(text)) }).await;
+    eventually(&format!("{text:?} in the log of {pod}"), SOON, || async {
+        pods.logs(&pod, &tool).await.ok().filter(|log| log.contains(text))
+    })
+    .await;
 }
 
 /// Runs a command in the tool's container of a Job's pod.
@@ -80,14 +88,19 @@ async fn an_agent_killed_in_mid_run_leaves_no_point() {
     let (backup, job) = start(&client, "agent-killed", 0).await;
     // The agent is process 1 of its container: from inside it cannot be killed, from the node it can.
     let pod = pod_of(&client, &job).await;
-    let id = kubectl(&["-n", NAMESPACE, "get", "pod", &pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}"]);
+    let id =
+        kubectl(&["-n", NAMESPACE, "get", "pod", &pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}"]);
     let id = id.trim_start_matches("containerd://");
-    let killed = std::process::Command::new("ctr").args(["-n", "k8s.io", "task", "kill", "-s", "SIGKILL", id]).status().unwrap();
+    let killed =
+        std::process::Command::new("ctr").args(["-n", "k8s.io", "task", "kill", "-s", "SIGKILL", id]).status().unwrap();
     assert!(killed.success());
     backup.failed("JobLost", &["without a verdict"]).await;
     let point = format!("{}-", "agent-killed");
     let listing = Copy { claim: "whole", directory: "" }.listing(&client).await;
-    let published = listing.lines().filter(|line| line.contains(&point) && line.ends_with("manifest.json") && !line.contains(".partial-")).count();
+    let published = listing
+        .lines()
+        .filter(|line| line.contains(&point) && line.ends_with("manifest.json") && !line.contains(".partial-"))
+        .count();
     assert_eq!(published, 0, "{listing}");
     backup.delete().await;
 }
@@ -98,7 +111,16 @@ async fn a_published_point_is_recognised_from_the_volume_when_only_the_report_wa
     let (backup, job) = start(&client, "report-lost", 0).await;
     scale(OPERATOR_NAMESPACE, "deployment/graph-backup-operator", 0);
     kubectl(&["-n", NAMESPACE, "wait", &format!("job/{job}"), "--for=condition=Complete", "--timeout=180s"]);
-    kubectl(&["-n", NAMESPACE, "delete", "pod", "-l", &format!("{BACKUP_LABEL}=report-lost"), "--grace-period=0", "--force"]);
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "delete",
+        "pod",
+        "-l",
+        &format!("{BACKUP_LABEL}=report-lost"),
+        "--grace-period=0",
+        "--force",
+    ]);
     scale(OPERATOR_NAMESPACE, "deployment/graph-backup-operator", 1);
     let status = backup.succeeded().await;
     assert_eq!(status.attempts.len(), 1);
@@ -110,7 +132,16 @@ async fn a_published_point_is_recognised_from_the_volume_when_only_the_report_wa
 async fn an_operator_killed_in_mid_backup_goes_on_where_it_was() {
     let client = client().await;
     let (backup, _) = start(&client, "operator-killed", 0).await;
-    kubectl(&["-n", OPERATOR_NAMESPACE, "delete", "pod", "-l", "app.kubernetes.io/name=graph-backup-operator", "--grace-period=0", "--force"]);
+    kubectl(&[
+        "-n",
+        OPERATOR_NAMESPACE,
+        "delete",
+        "pod",
+        "-l",
+        "app.kubernetes.io/name=graph-backup-operator",
+        "--grace-period=0",
+        "--force",
+    ]);
     let status = backup.succeeded().await;
     assert_eq!(status.attempts.len(), 1, "nothing was run twice");
     backup.delete().await;

@@ -1,6 +1,11 @@
 //! End-to-end tests: the operator as installed by its chart, on a real Kubernetes with a real ZooKeeper ensemble and a
 //! real three-member Neo4j 1.8 HA cluster. `make e2e` starts all of it; the tests share it and run one after another.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it wants in the fewest words")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it wants in the fewest words"
+)]
 
 mod backup;
 mod failover;

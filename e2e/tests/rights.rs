@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-fn object(name: &str, spec: Value) -> String {
+fn object(name: &str, spec: &Value) -> String {
     json!({"apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}).to_string()
 }
 
@@ -21,7 +21,7 @@ async fn the_api_server_refuses_bad_input_and_says_the_fix() {
         ("claim", spec("ha://zk", "Not_A_Claim"), "name of a PersistentVolumeClaim"),
         ("unknown", unknown, "compression"),
     ] {
-        let said = kubectl_refused(&["create", "-f", "-"], &object(name, spec));
+        let said = kubectl_refused(&["create", "-f", "-"], &object(name, &spec));
         assert!(said.contains(hint), "{name}: {said}");
     }
 }
@@ -30,7 +30,13 @@ async fn the_api_server_refuses_bad_input_and_says_the_fix() {
 async fn the_spec_of_a_backup_cannot_be_changed() {
     let client = client().await;
     claim(&client, "whole", "1Gi").await;
-    let backup = Backup::create(&client, "frozen", "whole", json!({"deadlines": {"run": "5s"}, "source": {"uri": "ha://nowhere"}})).await;
+    let backup = Backup::create(
+        &client,
+        "frozen",
+        "whole",
+        json!({"deadlines": {"run": "5s"}, "source": {"uri": "ha://nowhere"}}),
+    )
+    .await;
     let patch = r#"{"spec":{"target":{"claimName":"other"}}}"#;
     let said = kubectl_refused(&["-n", NAMESPACE, "patch", "gb", "frozen", "--type=merge", "-p", patch], "");
     assert!(said.contains("create a new GraphBackup"), "{said}");
@@ -47,7 +53,9 @@ fn requests(start: chrono::DateTime<chrono::Utc>) -> Vec<(String, String)> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|entry| entry["user"]["username"] == user.as_str() && entry["stage"] == "ResponseComplete")
         .filter(|entry| {
-            let time = entry["requestReceivedTimestamp"].as_str().and_then(|t| t.parse::<chrono::DateTime<chrono::Utc>>().ok());
+            let time = entry["requestReceivedTimestamp"]
+                .as_str()
+                .and_then(|t| t.parse::<chrono::DateTime<chrono::Utc>>().ok());
             time.is_some_and(|time| time >= start)
         })
         .map(|entry| {
@@ -69,7 +77,10 @@ async fn a_backup_costs_at_most_four_writes_and_rest_costs_none() {
     backup.succeeded().await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut writes: BTreeMap<String, u32> = BTreeMap::new();
-    for (verb, resource) in requests(start).into_iter().filter(|(verb, resource)| verb != "watch" && verb != "get" && verb != "list" && resource != "leases") {
+    for (verb, resource) in requests(start)
+        .into_iter()
+        .filter(|(verb, resource)| verb != "watch" && verb != "get" && verb != "list" && resource != "leases")
+    {
         *writes.entry(format!("{verb} {resource}")).or_default() += 1;
     }
     println!("writes of one backup: {writes:?}");
@@ -79,7 +90,8 @@ async fn a_backup_costs_at_most_four_writes_and_rest_costs_none() {
 
     let rest = chrono::Utc::now();
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let idle: Vec<_> = requests(rest).into_iter().filter(|(verb, resource)| verb != "watch" && resource != "leases").collect();
+    let idle: Vec<_> =
+        requests(rest).into_iter().filter(|(verb, resource)| verb != "watch" && resource != "leases").collect();
     assert!(idle.is_empty(), "{idle:?}");
     backup.delete().await;
 }

@@ -62,14 +62,16 @@ impl Database {
 
     /// The master.
     pub async fn master(&self) -> Member {
-        eventually("a master", FORMS, || async { self.members().await.into_iter().find(|member| member.is_master) }).await
+        eventually("a master", FORMS, || async { self.members().await.into_iter().find(|member| member.is_master) })
+            .await
     }
 
     /// Kills the master for good (`kill -9`, and it stays down until it is let go) and waits for another.
     pub async fn kill_master(&self) -> (Held, Member) {
         let old = self.master().await;
         let held = Held::kill(&old.pod);
-        let another = || async { self.members().await.into_iter().find(|member| member.is_master && member.pod != old.pod) };
+        let another =
+            || async { self.members().await.into_iter().find(|member| member.is_master && member.pod != old.pod) };
         (held, eventually("another master", FORMS, another).await)
     }
 

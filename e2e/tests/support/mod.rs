@@ -4,7 +4,7 @@ mod database;
 mod object;
 mod point;
 
-pub use database::{Database, Member, Writer};
+pub use database::Database;
 pub use object::{Backup, claim};
 pub use point::Copy;
 
@@ -29,7 +29,11 @@ pub async fn client() -> Client {
 }
 
 /// Asks until there is an answer; fails the test with `what` when the time is over.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, mut ask: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    limit: Duration,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let end = Instant::now() + limit;
     loop {
         if let Some(answer) = ask().await {
@@ -42,7 +46,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Dur
 
 /// Runs kubectl; fails the test when kubectl fails.
 pub fn kubectl(arguments: &[&str]) -> String {
-    let Output { status, stdout, stderr } = Command::new("kubectl").args(arguments).output().expect("kubectl is on the PATH");
+    let Output { status, stdout, stderr } =
+        Command::new("kubectl").args(arguments).output().expect("kubectl is on the PATH");
     assert!(status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
 }

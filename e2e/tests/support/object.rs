@@ -36,7 +36,10 @@ impl Backup {
         merge(&mut object["spec"], spec);
         let api: Api<GraphBackup> = Api::namespaced(client.clone(), NAMESPACE);
         let _ = api.delete(name, &DeleteParams::default()).await;
-        eventually("the object of an earlier run is gone", LIMIT, || async { api.get_opt(name).await.unwrap().is_none().then_some(()) }).await;
+        eventually("the object of an earlier run is gone", LIMIT, || async {
+            api.get_opt(name).await.unwrap().is_none().then_some(())
+        })
+        .await;
         let object: GraphBackup = serde_json::from_value(object).unwrap();
         api.create(&PostParams::default(), &object).await.unwrap();
         Self { api, name: name.to_owned() }
@@ -54,7 +57,10 @@ impl Backup {
 
     /// Waits until the status is as wanted.
     pub async fn until(&self, what: &str, wanted: impl Fn(&GraphBackupStatus) -> bool) -> GraphBackupStatus {
-        eventually(&format!("{}: {what}", self.name), LIMIT, || async { Some(self.status().await).filter(|status| wanted(status)) }).await
+        eventually(&format!("{}: {what}", self.name), LIMIT, || async {
+            Some(self.status().await).filter(|status| wanted(status))
+        })
+        .await
     }
 
     /// Waits for the end; gives the status and the truth, reason and message of `Succeeded`.
@@ -74,7 +80,13 @@ impl Backup {
     /// Waits for failure; it must have this reason and a message that tells these things.
     pub async fn failed(&self, reason: &str, tells: &[&str]) -> GraphBackupStatus {
         let (status, outcome) = self.finished().await;
-        assert_eq!((outcome.truth.as_str(), outcome.reason.as_str()), ("False", reason), "{}: {}", self.name, outcome.message);
+        assert_eq!(
+            (outcome.truth.as_str(), outcome.reason.as_str()),
+            ("False", reason),
+            "{}: {}",
+            self.name,
+            outcome.message
+        );
         for word in tells {
             assert!(outcome.message.contains(word), "{}: {:?} does not tell {word:?}", self.name, outcome.message);
         }
@@ -107,7 +119,9 @@ pub struct Outcome {
 impl Outcome {
     fn of(status: &GraphBackupStatus) -> Self {
         let found = status.conditions.iter().find(|c| c.type_ == condition::SUCCEEDED);
-        found.map(|c| Self { truth: c.status.clone(), reason: c.reason.clone(), message: c.message.clone() }).unwrap_or_default()
+        found
+            .map(|c| Self { truth: c.status.clone(), reason: c.reason.clone(), message: c.message.clone() })
+            .unwrap_or_default()
     }
 }
 

@@ -19,10 +19,12 @@ pub struct Copy<'a> {
 impl Copy<'_> {
     /// Opens a copy of the store with the real engine; gives the number of nodes, and of those with the marker.
     pub async fn count(&self, client: &Client, marker: &str) -> u64 {
-        let script = format!("cp -r /backups/{}/store /tmp/store && neo4j-count-nodes /tmp/store {marker}", self.directory);
+        let script =
+            format!("cp -r /backups/{}/store /tmp/store && neo4j-count-nodes /tmp/store {marker}", self.directory);
         let said = self.run(client, &script).await;
         let line = said.lines().last().unwrap_or_default();
-        let counted: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("the engine did not open the copy: {said}"));
+        let counted: Value =
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("the engine did not open the copy: {said}"));
         counted["nodes"].as_u64().unwrap()
     }
 
@@ -46,7 +48,10 @@ impl Copy<'_> {
         let name = format!("look-{}", self.claim);
         let pod = serde_json::from_value(pod(&name, self.claim, script)).unwrap();
         let _ = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
-        eventually("the earlier pod is gone", Duration::from_secs(60), || async { pods.get_opt(&name).await.unwrap().is_none().then_some(()) }).await;
+        eventually("the earlier pod is gone", Duration::from_secs(60), || async {
+            pods.get_opt(&name).await.unwrap().is_none().then_some(())
+        })
+        .await;
         pods.create(&PostParams::default(), &pod).await.unwrap();
         let phase = eventually("the pod ends", Duration::from_secs(120), || async {
             let phase = pods.get(&name).await.ok()?.status?.phase?;
