@@ -114,7 +114,11 @@ impl<'a> Attempt<'a> {
     /// Something has the point's name: a point of this very backup whose report was lost, or nothing of ours.
     async fn recognise(&self) -> Result<Published, Failure> {
         let _step = start(Step::Recognise);
-        let published = self.examine(self.layout.point_folder()).await?;
+        let point = self.layout.point_folder();
+        let published = self.examine(point.clone()).await.map_err(|failure| match failure.reason {
+            Reason::ManifestMissing => target::TargetError::PointExists { path: point }.into(),
+            _ => failure,
+        })?;
         // Whoever renamed it may have died before it was flushed.
         target::flush(&self.layout.cluster_folder())?;
         progress::message(Step::Recognise, "an earlier attempt published this point; nothing is run again");
@@ -221,7 +225,7 @@ impl<'a> Attempt<'a> {
     fn write_manifest(&self, manifest: &Manifest) -> Result<String, Failure> {
         let _step = start(Step::Manifest);
         let digest = manifest_file::write(&self.partial, manifest)?;
-        target::flush(&self.partial)?;
+        target::seal(&self.partial)?;
         Ok(digest)
     }
 

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Mode of the folders that all runs share: the volume's group writes, new folders inherit that group.
 const SHARED_FOLDER_MODE: u32 = 0o2770;
+/// Mode of a point's own folder: the volume's group reads.
+const POINT_FOLDER_MODE: u32 = 0o2750;
 
 /// Something on the target cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -109,9 +111,13 @@ pub fn failure(message: &str, error: &io::Error) -> Failure {
     }
 }
 
-/// Makes the shared folders down to the cluster's, and makes sure that they lie on the target.
+/// Makes the shared folders down to the cluster's. One that a link takes out of the target is refused.
 pub fn prepare(layout: &Layout) -> Result<(), TargetError> {
     for folder in layout.shared_folders() {
+        // Before anything is made below it.
+        if exists(&folder)? {
+            stays_on_target(layout.mount(), &folder)?;
+        }
         match DirBuilder::new().mode(SHARED_FOLDER_MODE).create(&folder) {
             // The mode again: the process's umask may have taken from it, and mkdir ignores the setgid bit.
             Ok(()) => fs::set_permissions(&folder, fs::Permissions::from_mode(SHARED_FOLDER_MODE))
@@ -121,7 +127,7 @@ pub fn prepare(layout: &Layout) -> Result<(), TargetError> {
         }
         flush(folder.parent().unwrap_or(layout.mount()))?;
     }
-    stays_on_target(layout.mount(), &layout.cluster_folder())
+    Ok(())
 }
 
 /// Refuses folders that a link takes elsewhere.
@@ -134,6 +140,13 @@ pub fn stays_on_target(mount: &Path, folder: &Path) -> Result<(), TargetError> {
     } else {
         Err(TargetError::LeadsOut { path: folder.to_owned(), leads_to })
     }
+}
+
+/// Gives a complete partial the mode that a point has, and flushes it to the device.
+pub fn seal(partial: &Path) -> Result<(), TargetError> {
+    fs::set_permissions(partial, fs::Permissions::from_mode(POINT_FOLDER_MODE))
+        .map_err(|source| TargetError::MakeFolder { path: partial.to_owned(), source })?;
+    flush(partial)
 }
 
 /// Flushes a folder or a file to the device.

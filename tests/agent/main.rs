@@ -1,0 +1,11 @@
+//! The agent's binary with a scripted tool and a scripted member: what is on the volume, and what the verdict says of it.
+//!
+//! Only the tool and the member's answer to the probe are scripted; processes, signals, locks and files are real.
+
+mod killed;
+mod member;
+mod point;
+mod scene;
+mod stopped;
+mod tool;
+mod volume;
