@@ -5,7 +5,9 @@
 
 mod error;
 mod network;
+mod resolve;
 mod source;
+mod znode;
 
 pub use error::DiscoveryError;
 pub use network::{Discovery, LOOK_UP_BOUND, Located, Network};
