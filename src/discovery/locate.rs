@@ -91,14 +91,14 @@ impl LookUp<'_> {
         let cluster = self.cluster().await?;
         let root = cluster.store_id.root_path();
         let claim = self.claim(&root).await?;
-        let member = self.decode(znode::member(&claim.server_path, &claim.server.data))?;
+        let member = znode::member(&claim.server_path, &claim.server.data).map_err(unreadable)?;
         let endpoint = member
             .endpoint()
             .ok_or_else(|| self.without_address(format!("{} says {:?}", claim.server_path, member.address)))?;
         let Some(election) = self.znode(&claim.election_path).await? else {
             return Err(Halt::Unsettled(self.election(format!("{} vanished while it was read", claim.election_path))));
         };
-        self.decode(znode::published(&claim.election_path, &election.data))?;
+        znode::published(&claim.election_path, &election.data).map_err(unreadable)?;
         self.uncontested(&root, &claim).await?;
         let again =
             try_join!(self.znode(&cluster.path), self.znode(&claim.rebound_path), self.znode(&claim.server_path))?;
@@ -127,7 +127,7 @@ impl LookUp<'_> {
         let (Some(children), Some(rebound)) = (children, rebound) else {
             return Err(self.no_master(format!("no member has ever registered below {root}")).into());
         };
-        let id = self.decode(znode::member_id(&rebound_path, &rebound.data))?;
+        let id = znode::member_id(&rebound_path, &rebound.data).map_err(unreadable)?;
         if id < 0 {
             return Err(self.no_master("no member has become master yet".to_owned()).into());
         }
@@ -160,7 +160,7 @@ impl LookUp<'_> {
     async fn uncontested(&self, root: &str, claim: &Claim) -> Result<(), Halt> {
         let path = format!("{root}/master-notify");
         let Some(notify) = self.znode(&path).await? else { return Ok(()) };
-        let named = self.decode(znode::member_id(&path, &notify.data))?;
+        let named = znode::member_id(&path, &notify.data).map_err(unreadable)?;
         if named < 0 || named == claim.id || notify.modified < claim.rebound.modified {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl LookUp<'_> {
     async fn cluster(&self) -> Result<Cluster, DiscoveryError> {
         let path = format!("/{}", self.cluster);
         let Some(found) = self.znode(&path).await? else { return self.only_cluster().await };
-        let pointer = self.decode(znode::pointer(&path, &found.data))?;
+        let pointer = znode::pointer(&path, &found.data).map_err(unreadable)?;
         if pointer.store_version.is_none() {
             let (roots, _) = self.top_level().await?;
             self.refuse_several(&roots)?;
@@ -246,10 +246,6 @@ impl LookUp<'_> {
         self.ensemble.children(path).await.map_err(|error| self.failed(error))
     }
 
-    fn decode<T>(&self, decoded: Result<T, ZnodeError>) -> Result<T, DiscoveryError> {
-        decoded.map_err(|error| DiscoveryError::ZnodeUnreadable { problem: error.to_string() })
-    }
-
     fn failed(&self, error: EnsembleError) -> DiscoveryError {
         match error {
             EnsembleError::Unavailable(detail) => {
@@ -270,6 +266,11 @@ impl LookUp<'_> {
     fn without_address(&self, detail: String) -> DiscoveryError {
         DiscoveryError::MemberWithoutAddress { cluster: self.cluster.to_owned(), detail }
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unreadable(error: ZnodeError) -> DiscoveryError {
+    DiscoveryError::ZnodeUnreadable { problem: error.to_string() }
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@
 
 pub mod ensemble;
 mod error;
-mod locate;
+pub mod locate;
 mod network;
+pub mod probe;
 mod resolve;
 mod source;
-mod znode;
+pub mod znode;
 
 pub use error::DiscoveryError;
 pub use locate::DEFAULT_CLUSTER_NAME;

@@ -84,11 +84,10 @@ impl Resolver {
         let dns = self.dns.get_or_init(|| self.build()).await;
         let dns = dns.as_ref().map_err(|detail| failed(name, detail))?;
         match tokio::time::timeout(NAME_BOUND, dns.lookup_ip(name)).await {
-            Err(_) => Err(ResolveError::TimedOut { name: name.to_owned() }),
+            Err(_) | Ok(Err(NetError::Timeout)) => Err(ResolveError::TimedOut { name: name.to_owned() }),
             Ok(Ok(answer)) if answer.iter().next().is_none() => Err(ResolveError::Unknown { name: name.to_owned() }),
             Ok(Ok(answer)) => Ok(answer.iter().collect()),
             Ok(Err(error)) if error.is_no_records_found() => Err(ResolveError::Unknown { name: name.to_owned() }),
-            Ok(Err(NetError::Timeout)) => Err(ResolveError::TimedOut { name: name.to_owned() }),
             Ok(Err(error)) => Err(failed(name, &error)),
         }
     }

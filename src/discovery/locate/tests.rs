@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -25,7 +25,7 @@ struct Scripted {
 
 impl Scripted {
     fn answer<T>(&self, path: &str, read: impl FnOnce(&Tree) -> T) -> Result<T, EnsembleError> {
-        let mut tree = self.tree.lock().unwrap();
+        let mut tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
         (self.script)(self.asked.fetch_add(1, Ordering::Relaxed), path, &mut tree)?;
         Ok(read(&tree))
     }
@@ -111,6 +111,7 @@ async fn ask(tree: Tree, name: Option<&str>) -> Result<Located, DiscoveryError> 
     ask_while(tree, name, Box::new(|_, _, _| Ok(()))).await
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "compared with what a look-up gives")]
 fn found(token: FenceToken) -> Result<Located, DiscoveryError> {
     Ok(Located { store_id: STORE_ID, fence: Fence::Master(token) })
 }
