@@ -75,7 +75,7 @@ fn parse_endpoint(text: &str, default_port: u16) -> Result<Endpoint, SourceUriEr
 /// RFC 1123 names and IPv4 addresses: labels of 1 to 63 letters, digits and inner hyphens, joined by dots.
 ///
 /// An underscore would pass DNS but not Java's URI parser, which then finds no host at all.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     host.len() <= 253
         && host.split('.').all(|label| {
             (1..=63).contains(&label.len())
