@@ -11,12 +11,11 @@ cluster_name=graph-backup-operator-e2e-$(cksum <<<"$state" | cut -d' ' -f1)
 source "$e2e/versions.env"
 
 # Folders of the cache, keyed by version. `sources` are everything that the cluster's Go programs are made of.
-sources=$(cd "$e2e/cluster" && cat go.mod go.sum cmd/kube/*.go cmd/pause/*.go cmd/provisioner/*.go | sha256sum | cut -c1-16)
+sources=$(cd "$e2e/cluster" && cat go.mod go.sum cmd/*/*.go | sha256sum | cut -c1-16)
 programs=$cache/cluster-$sources
 containerd=$cache/containerd-$CONTAINERD_VERSION
-coredns=$cache/coredns-$COREDNS_VERSION
 helm=$cache/helm-$HELM_VERSION
-images=$cache/cluster-images-$sources-$COREDNS_VERSION
+images=$cache/cluster-images-$sources
 
 fail() {
     echo "${0##*/}: $*" >&2

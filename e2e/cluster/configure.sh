@@ -119,7 +119,7 @@ write_network_settings() {
 }
 END
     # For processes of the node, and for people: cluster names resolve in e2e/run too.
-    printf 'nameserver %s\nsearch default.svc.cluster.local svc.cluster.local cluster.local\n' \
+    printf 'options timeout:1\nnameserver %s\nsearch default.svc.cluster.local svc.cluster.local cluster.local\n' \
         "$dns_address" >"$state/resolv.conf"
     # For pods with dnsPolicy Default: there is no resolver outside the cluster.
     echo "nameserver 127.0.0.1" >"$state/no-resolver.conf"
