@@ -1,4 +1,4 @@
-//! Files that say the same in two places: the CRDs and their copy in the chart, versions.
+//! Files that say the same in two places: the CRDs and their copy in the chart, versions, reasons and their page.
 
 #![allow(clippy::panic, reason = "a test says what it wants in the fewest words")]
 use graph_backup_operator::api;
@@ -41,4 +41,13 @@ fn every_build_uses_the_pinned_toolchain() {
         read("Dockerfile").lines().any(|line| line.starts_with(&base)),
         "Dockerfile does not start from rust:{channel}"
     );
+}
+
+#[test]
+fn every_reason_is_explained_once() {
+    let page = read("docs/reasons.md");
+    for reason in api::Reason::ALL {
+        let rows = page.lines().filter(|line| line.starts_with(&format!("| `{reason}` |"))).count();
+        assert_eq!(rows, 1, "docs/reasons.md has {rows} rows for {reason}");
+    }
 }

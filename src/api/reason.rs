@@ -61,8 +61,6 @@ reasons! {
     // The specification.
     /// The specification contradicts itself.
     InvalidSpec => Act,
-    /// The stored object cannot be read by this version of the operator.
-    Undecodable => Act,
 
     // Finding the database.
     /// No ZooKeeper server answered, or none that belongs to a quorum.
