@@ -16,7 +16,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: lint deny unit chart integration ## everything but Kubernetes; no root needed
+test: prerequisites lint deny unit chart integration ## everything but Kubernetes; no root needed
 
 .PHONY: e2e
 e2e: ## the end-to-end tests on a real Kubernetes, which is stopped afterwards (root)
@@ -53,6 +53,10 @@ image: ## the operator's image without a container engine, as an archive
 fmt: ## format the code, write the chart's README
 	cargo fmt
 	"$$(e2e/tool helm-docs)" --chart-search-root $(CHART) --log-level warning
+
+.PHONY: prerequisites
+prerequisites: ## install what `make test` needs (root), or say what is missing
+	e2e/prerequisites tests
 
 .PHONY: lint
 lint: ## formatting, clippy, shell scripts, Dockerfile
