@@ -8,20 +8,21 @@ use super::{
     resolve::{ResolveError, Resolver},
 };
 use crate::api::{Endpoint, Fence, ProbeMark, StoreId};
-use futures::future::{BoxFuture, join_all};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared, join_all},
+};
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 
 /// Longest time that one look-up takes, name resolution and every retry included.
 pub const LOOK_UP_BOUND: Duration = Duration::from_secs(15);
 
-/// How many sessions are open with one ensemble at a time: ZooKeeper 3.3 takes 10 connections from one address, later ones 60.
-const SESSIONS_PER_ENSEMBLE: usize = 8;
 /// How often a look-up is tried when its session is lost in the middle.
 const SESSIONS_PER_LOOK_UP: usize = 2;
 /// How long one server is given to accept a connection, when a message has to say which of them do.
@@ -51,12 +52,18 @@ pub trait Discovery: Send + Sync {
     ) -> BoxFuture<'a, Result<Located, DiscoveryError>>;
 }
 
-/// [`Discovery`] by asking the real ZooKeeper servers or the real member. Clones share what they know.
+/// A session that is being opened or is open.
+type Opening = BoxFuture<'static, Result<Arc<Session>, DiscoveryError>>;
+
+/// [`Discovery`] by asking the real ZooKeeper servers or the real member. Clones share their sessions.
+///
+/// Look-ups that run at the same time share one session per ensemble; it is closed with the last of them. A ZooKeeper server takes
+/// only so many connections from one address (10 in 3.3, 60 later), and opening and closing cost the ensemble a write each.
 #[derive(Clone, Debug)]
 pub struct Network {
     bound: Duration,
     resolver: Arc<Resolver>,
-    sessions: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
+    sessions: Arc<Mutex<HashMap<String, WeakShared<Opening>>>>,
 }
 
 impl Default for Network {
@@ -108,30 +115,39 @@ impl Network {
         names: &str,
         cluster_name: Option<&str>,
     ) -> Result<Located, DiscoveryError> {
-        let unavailable = |detail| DiscoveryError::EnsembleUnavailable { servers: names.to_owned(), detail };
-        let sessions = self.sessions(names);
-        // Never closed, so never refused.
-        let _permit = sessions.acquire().await;
-        let resolved = join_all(servers.iter().map(|server| self.resolver.addresses(server))).await;
-        let mut addresses: Vec<SocketAddr> = resolved.iter().flatten().flatten().copied().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if addresses.is_empty() {
-            return Err(unavailable(diagnose(servers, &resolved).await));
-        }
         let mut left = SESSIONS_PER_LOOK_UP;
         loop {
-            let session = match Session::open(&addresses).await {
-                Ok(session) => session,
-                Err(EnsembleError::Unavailable(detail) | EnsembleError::Refused { detail, .. }) => {
-                    return Err(unavailable(format!("{detail}; {}", diagnose(servers, &resolved).await)));
-                }
-            };
             left -= 1;
-            match locate::master(&session, names, cluster_name).await {
-                Err(DiscoveryError::EnsembleUnavailable { .. }) if left > 0 => {}
-                answer => return answer,
+            let opening = self.session(servers, names);
+            let session = opening.clone().await?;
+            let answer = locate::master(session.as_ref(), names, cluster_name).await;
+            if !matches!(answer, Err(DiscoveryError::EnsembleUnavailable { .. })) {
+                return answer;
             }
+            self.forget(names, &opening);
+            if left == 0 {
+                return answer;
+            }
+        }
+    }
+
+    /// The session with an ensemble that other look-ups use just now, or a new one.
+    fn session(&self, servers: &[Endpoint], names: &str) -> Shared<Opening> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = sessions.get(names).and_then(WeakShared::upgrade) {
+            return used;
+        }
+        sessions.retain(|_, used| used.upgrade().is_some());
+        let new = open(self.resolver.clone(), servers.to_vec(), names.to_owned()).boxed().shared();
+        sessions.extend(new.downgrade().map(|weak| (names.to_owned(), weak)));
+        new
+    }
+
+    /// Makes the next look-up open a session of its own, because this one broke.
+    fn forget(&self, names: &str, broken: &Shared<Opening>) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.get(names).and_then(WeakShared::upgrade).is_some_and(|used| used.ptr_eq(broken)) {
+            sessions.remove(names);
         }
     }
 
@@ -153,18 +169,25 @@ impl Network {
         }
         Err(error)
     }
+}
 
-    /// The permits for sessions with one ensemble; kept only while somebody holds or awaits one.
-    fn sessions(&self, servers: &str) -> Arc<Semaphore> {
-        let mut all = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.get(servers).and_then(Weak::upgrade) {
-            return known;
+/// Opens a session with the ensemble of these servers, or says of each what keeps it from giving one.
+async fn open(resolver: Arc<Resolver>, servers: Vec<Endpoint>, names: String) -> Result<Arc<Session>, DiscoveryError> {
+    let found = join_all(servers.iter().map(|server| resolver.addresses(server))).await;
+    let mut addresses: Vec<SocketAddr> = found.iter().flatten().flatten().copied().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    let detail = if addresses.is_empty() {
+        diagnose(&servers, &found).await
+    } else {
+        match Session::open(&addresses).await {
+            Ok(session) => return Ok(Arc::new(session)),
+            Err(EnsembleError::Unavailable(detail) | EnsembleError::Refused { detail, .. }) => {
+                format!("{detail}; {}", diagnose(&servers, &found).await)
+            }
         }
-        all.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::new(Semaphore::new(SESSIONS_PER_ENSEMBLE));
-        all.insert(servers.to_owned(), Arc::downgrade(&new));
-        new
-    }
+    };
+    Err(DiscoveryError::EnsembleUnavailable { servers: names, detail })
 }
 
 fn names(servers: &[Endpoint]) -> String {
@@ -186,4 +209,42 @@ async fn diagnose(servers: &[Endpoint], resolved: &[Result<Vec<SocketAddr>, Reso
         }
     });
     join_all(states).await.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn every_look_up_ends_within_its_bound_and_says_what_it_waited_for() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let network = Network::bounded(Duration::from_secs(1));
+        for uri in [format!("ha://{address},127.0.0.2:{}", address.port()), format!("single://{address}")] {
+            let start = Instant::now();
+            let error = network.locate(&uri.parse().unwrap(), None).await.unwrap_err().to_string();
+            assert!(start.elapsed() < Duration::from_millis(1500), "{uri} took {:?}", start.elapsed());
+            assert!(error.contains("no answer within 1 s") && error.contains(&address.to_string()), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn look_ups_at_the_same_time_share_one_session_and_later_ones_do_not() {
+        let network = Network::default();
+        let servers = [Endpoint { host: "127.0.0.1".into(), port: 1 }];
+        let first = network.session(&servers, "a");
+        assert!(first.ptr_eq(&network.session(&servers, "a")));
+        assert!(!first.ptr_eq(&network.session(&servers, "b")));
+        network.forget("a", &first);
+        let second = network.session(&servers, "a");
+        assert!(!first.ptr_eq(&second));
+        // What broke before does not take away the new one.
+        network.forget("a", &first);
+        assert!(second.ptr_eq(&network.session(&servers, "a")));
+        drop(second);
+        drop(network.session(&servers, "c"));
+        assert!(!network.sessions.lock().unwrap().contains_key("a"));
+    }
 }

@@ -6,7 +6,10 @@ use graph_backup_operator::{
     api::{Endpoint, Fence, Reason, StoreId},
     discovery::{Discovery, DiscoveryError, LOOK_UP_BOUND, Located, Network, SourceUri},
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 use tokio::net::TcpListener;
 
 const STORE_ID: StoreId = StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
@@ -150,4 +153,30 @@ async fn many_look_ups_at_once_fit_through_a_server_that_takes_ten_connections()
     for answer in join_all((0..200).map(|_| network.locate(&uri, None))).await {
         member_7(answer);
     }
+}
+
+#[tokio::test]
+async fn servers_that_restart_one_after_another_do_not_fail_a_look_up() {
+    let mut ensemble = Ensemble::start(3).await;
+    cluster(&ensemble, "neo4j.ha", false).await;
+    let uri = ensemble.uri();
+    let restarted = AtomicBool::new(false);
+    let restart = async {
+        // The last one leads: its id is the highest.
+        for at in [0, 2] {
+            ensemble.kill_server(at);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            ensemble.start_server(at);
+            ensemble.serving().await;
+        }
+        restarted.store(true, Ordering::Relaxed);
+    };
+    // Two at a time, so that sessions are shared and live long.
+    let network = Network::default();
+    let look_up = || async {
+        while !restarted.load(Ordering::Relaxed) {
+            member_7(network.locate(&uri, None).await);
+        }
+    };
+    tokio::join!(restart, look_up(), look_up());
 }

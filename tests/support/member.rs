@@ -89,10 +89,15 @@ impl Member {
         serde_json::from_str(&self.ask("GET", "/").await?).ok()
     }
 
-    /// Commits `count` nodes in one transaction, through the master.
+    /// Commits at least `count` nodes, through the master. A member that has just joined or changed its role may refuse: it is
+    /// asked again.
     pub async fn write(&self, count: u32) {
-        let answer = self.ask("POST", &format!("/nodes?count={count}")).await.unwrap_or_default();
-        assert!(answer.contains("\"created\""), "member {} could not write: {answer}", self.id);
+        let path = format!("/nodes?count={count}");
+        let what = format!("member {} to write", self.id);
+        wait_for(&what, Duration::from_secs(60), async || {
+            self.ask("POST", &path).await.filter(|answer| answer.contains("\"created\""))
+        })
+        .await;
     }
 
     /// SIGKILL.
