@@ -1,6 +1,6 @@
 //! Finding the master of a real cluster, and what moves its fence token.
 
-use crate::support::{Cluster, Folder, home, wait_for};
+use crate::support::{Cluster, Folder, SESSION_TIMEOUT, home, wait_for};
 use graph_backup_operator::{
     api::{Fence, FenceToken, Movement, Reason},
     discovery::{Discovery, Located, Network},
@@ -8,7 +8,7 @@ use graph_backup_operator::{
 use std::time::Duration;
 
 /// Longer than a member's session lives after its death.
-const SESSION_AND_A_BIT: Duration = Duration::from_secs(8);
+const SESSION_AND_A_BIT: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(3));
 
 fn token(located: &Located) -> &FenceToken {
     let Fence::Master(token) = &located.fence else { panic!("{located:?}") };
@@ -133,7 +133,7 @@ async fn a_cluster_without_live_members_has_no_master() {
     for member in &mut cluster.members {
         member.kill();
     }
-    let (reason, message) = wait_for("the sessions of dead members to end", Duration::from_secs(30), async || {
+    let (reason, message) = wait_for("the sessions of dead members to end", Duration::from_secs(60), async || {
         refusal(&cluster, None).await
     })
     .await;

@@ -49,8 +49,7 @@ impl Cluster {
             } else {
                 member.start();
             }
-        }
-        for member in &mut self.members {
+            // One after another: starting JVMs must not starve those that run.
             member.ready().await;
         }
         self.located().await;

@@ -13,6 +13,9 @@ use tokio::{
     time::timeout,
 };
 
+/// How long ZooKeeper keeps a member that fell silent. A JVM on a busy machine is silent for seconds at times.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// A member, running or not.
 #[derive(Debug)]
 pub struct Member {
@@ -56,13 +59,12 @@ impl Member {
             ("BACKUP_PORT", backup_port.to_string()),
             ("HTTP_PORT", http_port.to_string()),
             ("STORE_DIR", folder.join("graph.db").display().to_string()),
-            // The shortest that ZooKeeper allows with its usual tick is 4 s.
-            ("ZK_SESSION_TIMEOUT_MS", "5000".to_owned()),
+            ("ZK_SESSION_TIMEOUT_MS", SESSION_TIMEOUT.as_millis().to_string()),
         ];
         Self { id, backup_port, ha_port, http_port, folder, variables, process: None }
     }
 
-    /// Starts the member; [`Member::ready`] waits until it has joined.
+    /// Starts the member, which does not run; [`Member::ready`] waits until it has joined.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "member {} runs", self.id);
         let log = self.folder.join("member.log");
@@ -75,10 +77,20 @@ impl Member {
     }
 
     /// Waits until it has joined, as master or slave.
+    ///
+    /// 1.8 gives up when it loses its session while it joins, as it may on a busy machine: then it is started again, as
+    /// Kubernetes would do.
     pub async fn ready(&mut self) -> State {
-        let what = format!("member {} to join", self.id);
-        wait_for(&what, Duration::from_secs(120), async || {
-            self.process.as_mut().expect("the member was not started").must_run();
+        let mut left = 3;
+        wait_for(&format!("member {} to join", self.id), Duration::from_secs(120), async || {
+            let process = self.process.as_mut().expect("the member was not started");
+            if left > 0 && process.has_ended() {
+                left -= 1;
+                self.process = None;
+                self.start();
+                return None;
+            }
+            process.must_run();
             self.state().await.filter(|state| state.ready)
         })
         .await

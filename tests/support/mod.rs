@@ -15,7 +15,7 @@ mod zookeeper;
 
 pub use cluster::{Cluster, ClusterGuard};
 pub use folder::{Folder, home};
-pub use member::{Member, State};
+pub use member::{Member, SESSION_TIMEOUT, State};
 pub use process::Process;
 pub use zookeeper::Ensemble;
 

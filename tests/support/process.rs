@@ -59,6 +59,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Whether the program has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Panics with the end of the log if the program has ended.
     pub fn must_run(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
