@@ -162,7 +162,7 @@ async fn servers_that_restart_one_after_another_do_not_fail_a_look_up() {
     let uri = ensemble.uri();
     let restarted = AtomicBool::new(false);
     let restart = async {
-        // The last one leads: its id is the highest.
+        // The last one leads, its id is the highest.
         for at in [0, 2] {
             ensemble.kill_server(at);
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -43,6 +43,7 @@ impl Cluster {
     }
 
     async fn repair(&mut self) {
+        self.ensemble.repair().await;
         for member in &mut self.members {
             if member.runs() {
                 member.thaw();

@@ -48,6 +48,8 @@ impl Ensemble {
                 ("ZOO_SERVERS", if count == 1 { String::new() } else { lines.join(" ") }),
                 ("ZOO_CLIENT_PORT", client.to_string()),
                 ("ZOO_DATA_DIR", folder.join(format!("data-{id}")).display().to_string()),
+                // A minute: a busy machine must not cost the ensemble its leader, 3.3 may never find another one.
+                ("ZOO_SYNC_LIMIT", "30".to_owned()),
             ];
             variables.extend_from_slice(settings);
             Server { port: *client, variables, process: None }
@@ -73,11 +75,26 @@ impl Ensemble {
         for server in &mut self.servers {
             let Some(process) = &mut server.process else { continue };
             let port = server.port;
-            wait_for("a ZooKeeper server", Duration::from_secs(60), async || {
+            wait_for("a ZooKeeper server", Duration::from_secs(120), async || {
                 process.must_run();
-                four_letters(port, "srvr").await.filter(|answer| answer.contains("Zxid"))
+                serves(port).await.then_some(())
             })
             .await;
+        }
+    }
+
+    /// Starts every server anew if one does not serve: elections of 3.3 can hang for ever.
+    pub async fn repair(&mut self) {
+        for port in self.ports() {
+            if !serves(port).await {
+                for at in 0..self.servers.len() {
+                    self.kill_server(at);
+                }
+                for at in 0..self.servers.len() {
+                    self.start_server(at);
+                }
+                return self.serving().await;
+            }
         }
     }
 
@@ -171,6 +188,11 @@ impl Ensemble {
     }
 }
 
+/// Whether a server belongs to a quorum.
+async fn serves(port: u16) -> bool {
+    four_letters(port, "srvr").await.is_some_and(|answer| answer.contains("Zxid"))
+}
+
 /// What a server answers to one of ZooKeeper's four-letter words.
 async fn four_letters(port: u16, word: &str) -> Option<String> {
     let ask = async {
@@ -180,5 +202,5 @@ async fn four_letters(port: u16, word: &str) -> Option<String> {
         stream.read_to_string(&mut answer).await.ok()?;
         Some(answer)
     };
-    timeout(Duration::from_secs(2), ask).await.ok().flatten()
+    timeout(Duration::from_secs(5), ask).await.ok().flatten()
 }
