@@ -9,6 +9,10 @@
     reason = "a test says what it wants in the fewest words"
 )]
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "../support/agent.rs"]
+mod agent;
 mod killed;
 mod member;
 mod point;
