@@ -9,8 +9,6 @@
     reason = "a test says what it wants in the fewest words"
 )]
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 #[path = "../support/agent.rs"]
 mod agent;
 mod killed;

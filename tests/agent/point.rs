@@ -2,6 +2,7 @@
 
 use crate::agent::AGENT;
 use crate::scene::{BACKUP_UID, GOOD_TOOL, OTHER_STORE_ID, POINT, STORE_ID, Scene};
+use graph_backup_operator::agent::digest::hexadecimal;
 use graph_backup_operator::api::{Reason, Verification};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -9,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
 }
 
 #[test]
