@@ -1,1 +1,9 @@
-//! Integration tests.
+//! Tests with real ZooKeeper servers, real Neo4j members and the real backup tool, on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod discovery;
+mod discovery_ensemble;
+mod discovery_probe;

@@ -1,0 +1,110 @@
+//! A whole cluster, shared by the tests of a process: starting six JVMs takes its time.
+
+use super::{Ensemble, Member, wait_for};
+use graph_backup_operator::{
+    api::{Fence, FenceToken},
+    discovery::{DEFAULT_CLUSTER_NAME, Discovery, Located, Network},
+};
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Three ZooKeeper servers and three members, ids 1 to 3.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The ZooKeeper servers.
+    pub ensemble: Ensemble,
+    /// The members, by id minus one.
+    pub members: Vec<Member>,
+}
+
+static SHARED: Mutex<Option<Cluster>> = Mutex::const_new(None);
+
+impl Cluster {
+    /// The shared cluster, all members up and one of them master, for one test at a time.
+    ///
+    /// A test may do with it what it likes: what it broke is repaired for the next one. Who is master is not said.
+    pub async fn shared() -> ClusterGuard {
+        let mut guard = SHARED.lock().await;
+        if guard.is_none() {
+            *guard = Some(Self::start().await);
+        }
+        guard.as_mut().unwrap().repair().await;
+        ClusterGuard(guard)
+    }
+
+    async fn start() -> Self {
+        let ensemble = Ensemble::start(3).await;
+        let mut members: Vec<_> = (1..=3).map(|id| Member::new(id, &ensemble, DEFAULT_CLUSTER_NAME)).collect();
+        // The first alone, so that the cluster is its store.
+        members[0].start();
+        members[0].ready().await;
+        members[0].write(3).await;
+        Self { ensemble, members }
+    }
+
+    async fn repair(&mut self) {
+        for member in &mut self.members {
+            if member.runs() {
+                member.thaw();
+            } else {
+                member.start();
+            }
+        }
+        for member in &mut self.members {
+            member.ready().await;
+        }
+        self.located().await;
+    }
+
+    /// The master, as soon as there is one that says so itself.
+    pub async fn master(&mut self) -> &mut Member {
+        let master = wait_for("a master", Duration::from_secs(90), async || {
+            for member in &self.members {
+                if member.runs() && member.state().await.is_some_and(|state| state.is_master) {
+                    return Some(member.id);
+                }
+            }
+            None
+        })
+        .await;
+        self.member(master)
+    }
+
+    /// The member with this id.
+    pub fn member(&mut self, id: i32) -> &mut Member {
+        self.members.iter_mut().find(|member| member.id == id).unwrap()
+    }
+
+    /// What a look-up finds, as soon as it finds a master.
+    pub async fn located(&self) -> Located {
+        self.located_where(|_| true).await
+    }
+
+    /// What a look-up finds, as soon as it is what the test waits for.
+    pub async fn located_where(&self, wanted: impl Fn(&FenceToken) -> bool) -> Located {
+        let network = Network::default();
+        let uri = self.ensemble.uri();
+        wait_for("a look-up to find the master", Duration::from_secs(90), async || {
+            let located = network.locate(&uri, None).await.ok()?;
+            matches!(&located.fence, Fence::Master(token) if wanted(token)).then_some(located)
+        })
+        .await
+    }
+}
+
+/// The shared cluster, until this is dropped.
+pub struct ClusterGuard(MutexGuard<'static, Option<Cluster>>);
+
+impl std::ops::Deref for ClusterGuard {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl std::ops::DerefMut for ClusterGuard {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        self.0.as_mut().unwrap()
+    }
+}

@@ -1,0 +1,141 @@
+//! Real Neo4j 1.8 HA members; `e2e/neo4j/README.md` describes the program.
+
+use super::{Ensemble, Folder, Process, home, ports, wait_for};
+use graph_backup_operator::{
+    api::{Endpoint, StoreId},
+    discovery::SourceUri,
+};
+use serde::Deserialize;
+use std::{path::PathBuf, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// A member, running or not.
+#[derive(Debug)]
+pub struct Member {
+    /// `ha.server_id`.
+    pub id: i32,
+    /// Backup port on 127.0.0.1.
+    pub backup_port: u16,
+    /// Port for the other members.
+    pub ha_port: u16,
+    /// Port of its HTTP endpoint.
+    pub http_port: u16,
+    folder: Folder,
+    variables: Vec<(&'static str, String)>,
+    process: Option<Process>,
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// It has joined.
+    pub ready: bool,
+    /// It is master.
+    pub is_master: bool,
+    /// Its last transaction.
+    pub last_committed_tx: Option<i64>,
+    /// Its store.
+    pub store_id: Option<StoreId>,
+}
+
+impl Member {
+    /// A member of `cluster` in `ensemble`, not started.
+    pub fn new(id: i32, ensemble: &Ensemble, cluster: &str) -> Self {
+        let folder = Folder::new(&format!("member-{id}"));
+        let [ha_port, backup_port, http_port] = [ports::next(), ports::next(), ports::next()];
+        let variables = vec![
+            ("HA_SERVER_ID", id.to_string()),
+            ("HA_SERVER", format!("127.0.0.1:{ha_port}")),
+            ("HA_COORDINATORS", ensemble.connect_string()),
+            ("HA_CLUSTER_NAME", cluster.to_owned()),
+            ("BACKUP_PORT", backup_port.to_string()),
+            ("HTTP_PORT", http_port.to_string()),
+            ("STORE_DIR", folder.join("graph.db").display().to_string()),
+            // The shortest that ZooKeeper allows with its usual tick is 4 s.
+            ("ZK_SESSION_TIMEOUT_MS", "5000".to_owned()),
+        ];
+        Self { id, backup_port, ha_port, http_port, folder, variables, process: None }
+    }
+
+    /// Starts the member; [`Member::ready`] waits until it has joined.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "member {} runs", self.id);
+        let log = self.folder.join("member.log");
+        self.process = Some(Process::start(&home().join("bin/neo4j-member"), &self.variables, &log));
+    }
+
+    /// Whether it was started and not killed.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Waits until it has joined, as master or slave.
+    pub async fn ready(&mut self) -> State {
+        let what = format!("member {} to join", self.id);
+        wait_for(&what, Duration::from_secs(120), async || {
+            self.process.as_mut().expect("the member was not started").must_run();
+            self.state().await.filter(|state| state.ready)
+        })
+        .await
+    }
+
+    /// What it says of itself, if it answers.
+    pub async fn state(&self) -> Option<State> {
+        serde_json::from_str(&self.ask("GET", "/").await?).ok()
+    }
+
+    /// Commits `count` nodes in one transaction, through the master.
+    pub async fn write(&self, count: u32) {
+        let answer = self.ask("POST", &format!("/nodes?count={count}")).await.unwrap_or_default();
+        assert!(answer.contains("\"created\""), "member {} could not write: {answer}", self.id);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// SIGSTOP: its session ends, it does not know.
+    pub fn freeze(&self) {
+        self.process.as_ref().unwrap().freeze();
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.process.as_ref().unwrap().thaw();
+    }
+
+    /// Where it serves backups.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { host: "127.0.0.1".into(), port: self.backup_port }
+    }
+
+    /// The member as a source.
+    pub fn uri(&self) -> SourceUri {
+        SourceUri::Single(self.endpoint())
+    }
+
+    /// Its store. Only to be read while it does not run.
+    pub fn store(&self) -> PathBuf {
+        self.folder.join("graph.db")
+    }
+
+    /// The body that its HTTP endpoint answers with.
+    async fn ask(&self, method: &str, path: &str) -> Option<String> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).await.ok()?;
+            let request =
+                format!("{method} {path} HTTP/1.1\r\nHost: member\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.ok()?;
+            answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        };
+        timeout(Duration::from_secs(30), exchange).await.ok().flatten()
+    }
+}
