@@ -17,6 +17,9 @@ containerd=$cache/containerd-$CONTAINERD_VERSION
 helm=$cache/helm-$HELM_VERSION
 images=$cache/cluster-images-$sources
 
+# As in the Makefile: without a target folder of the caller's, what cargo compiles is kept in the cache.
+[[ ${CARGO_TARGET_DIR:-} ]] || export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$cache/cargo}
+
 fail() {
     echo "${0##*/}: $*" >&2
     exit 1

@@ -73,7 +73,7 @@ async fn the_operator_tells_its_health_and_counts() {
     let metrics = kubectl(&[
         "get",
         "--raw",
-        &format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/graph-backup-operator:metrics/proxy/metrics"),
+        &format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/services/graph-backup-operator-metrics:8080/proxy/metrics"),
     ]);
     for name in ["graphbackup_leader 1", "graphbackup_reconcile_passes_total", "graphbackup_backups_finished_total"] {
         assert!(metrics.contains(name), "{name} is not in {metrics}");

@@ -97,6 +97,11 @@ impl Network {
         Self { bound, ..Self::default() }
     }
 
+    /// A network whose short names are those of a namespace: a source means the same to the operator as to the Job.
+    pub fn in_namespace(namespace: &str) -> Self {
+        Self { resolver: Arc::new(Resolver::in_namespace(namespace)), ..Self::default() }
+    }
+
     async fn master(
         &self,
         servers: &[Endpoint],

@@ -57,16 +57,27 @@ pub enum ResolveError {
 pub struct Resolver {
     hosts: PathBuf,
     resolv_conf: PathBuf,
+    namespace: Option<String>,
     dns: OnceCell<Result<TokioResolver, String>>,
 }
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { hosts: "/etc/hosts".into(), resolv_conf: "/etc/resolv.conf".into(), dns: OnceCell::new() }
+        Self {
+            hosts: "/etc/hosts".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            namespace: None,
+            dns: OnceCell::new(),
+        }
     }
 }
 
 impl Resolver {
+    /// Resolves short names such as `zookeeper-0.zookeeper` as a pod of another namespace would.
+    pub fn in_namespace(namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::default() }
+    }
+
     /// Every address of `endpoint`, at least one; IPv6 only where there is no IPv4.
     pub async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, ResolveError> {
         let name = endpoint.host.trim_end_matches('.');
@@ -94,7 +105,11 @@ impl Resolver {
 
     async fn build(&self) -> Result<TokioResolver, String> {
         let path = self.resolv_conf.display();
-        let text = tokio::fs::read(&self.resolv_conf).await.map_err(|error| format!("{path}: {error}"))?;
+        let mut text =
+            tokio::fs::read_to_string(&self.resolv_conf).await.map_err(|error| format!("{path}: {error}"))?;
+        if let Some(namespace) = &self.namespace {
+            text = searched_from(&text, namespace);
+        }
         let (config, options) = system_conf::parse_resolv_conf(text).map_err(|error| format!("{path}: {error}"))?;
         dns(config, options).map_err(|error| error.to_string())
     }
@@ -112,6 +127,20 @@ fn dns(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolve
     // The crate would ask DNS for every search domain before it looks for the plain name in /etc/hosts.
     options.use_hosts_file = ResolveHosts::Never;
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build()
+}
+
+/// A pod's resolv.conf as the kubelet would write it in another namespace: `<namespace>.svc.<cluster domain>` stands first
+/// in the search list. Outside a cluster there is no such domain, and nothing changes.
+fn searched_from(text: &str, namespace: &str) -> String {
+    let domain = |domain: &str| match domain.split_once('.') {
+        Some((_, rest)) if rest.starts_with("svc.") => format!("{namespace}.{rest}"),
+        _ => domain.to_owned(),
+    };
+    let line = |line: &str| match line.strip_prefix("search ") {
+        Some(domains) => format!("search {}\n", domains.split_whitespace().map(domain).collect::<Vec<_>>().join(" ")),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 /// The addresses that a file in the format of hosts(5) gives to a name.
@@ -134,6 +163,16 @@ fn prefer_v4(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_names_are_looked_up_from_the_object_s_namespace() {
+        let own = "nameserver 10.96.0.10\nsearch operators.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+        let graph =
+            "nameserver 10.96.0.10\nsearch graph.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+        assert_eq!(searched_from(own, "graph"), graph);
+        assert_eq!(searched_from("search example.com\n", "graph"), "search example.com\n");
+    }
+
     use hickory_resolver::{
         config::NameServerConfig,
         proto::{

@@ -81,21 +81,24 @@ async fn lead_and_work(
     metrics.leads(true);
     let (end, _) = watch::channel(false);
     let leading = leadership.leading();
-    let context = Arc::new(Context::new(
-        client,
-        Arc::new(Network::default()),
-        Arc::new(Utc::now),
-        arguments.image.clone(),
-        arguments.name.clone(),
-        Arc::new(move || leading.now()),
-        Arc::clone(&metrics),
-    ));
+    let context = |namespace: &str| {
+        let leading = leading.clone();
+        Arc::new(Context::new(
+            client.clone(),
+            Arc::new(Network::in_namespace(namespace)),
+            Arc::new(Utc::now),
+            arguments.image.clone(),
+            arguments.name.clone(),
+            Arc::new(move || leading.now()),
+            Arc::clone(&metrics),
+        ))
+    };
     let controllers = future::join_all(namespaces.iter().map(|namespace| {
         let mut ended = end.subscribe();
         let shutdown = async move {
             let _ = ended.wait_for(|ended| *ended).await;
         };
-        controller::run(Arc::clone(&context), namespace, shutdown)
+        controller::run(context(namespace), namespace, shutdown)
     }));
     let mut controllers = Box::pin(controllers);
     let held = Box::pin(leadership.hold());
