@@ -1,6 +1,6 @@
 //! A full backup, end to end.
 
-use crate::support::{Backup, Copy, Database, OPERATOR_NAMESPACE, TOOL_IMAGE, claim, client, kubectl};
+use crate::support::{Backup, Copy, Database, OPERATOR_NAMESPACE, TOOL_IMAGE, claim, client, kubectl, marker};
 use graph_backup_operator::api::{Fence, condition};
 use serde_json::json;
 
@@ -9,7 +9,8 @@ async fn a_backup_taken_while_the_database_is_written_to_holds_all_that_was_comm
     let client = client().await;
     let database = Database::ready(&client).await;
     claim(&client, "whole", "1Gi").await;
-    database.write("before-the-backup", 500, 2000).await;
+    let before = marker("before");
+    database.write(&before, 500, 2000).await;
     let writer = database.keep_writing("during-the-backup").await;
 
     let backup = Backup::create(&client, "whole", "whole", json!({})).await;
@@ -21,7 +22,7 @@ async fn a_backup_taken_while_the_database_is_written_to_holds_all_that_was_comm
     assert!(meanwhile > 0, "nothing was committed while the tool ran: the test proves nothing");
     let directory = status.directory.as_deref().unwrap();
     let copy = Copy { claim: "whole", directory };
-    assert_eq!(copy.count(&client, "before-the-backup").await, 500);
+    assert_eq!(copy.count(&client, &before).await, 500);
 
     let (manifest, digest) = copy.manifest(&client).await;
     assert_eq!(digest, point.manifest_digest);
@@ -43,14 +44,15 @@ async fn one_member_can_be_named_directly() {
     let client = client().await;
     let database = Database::ready(&client).await;
     claim(&client, "whole", "1Gi").await;
-    database.write("single", 10, 10).await;
+    let written = marker("single");
+    database.write(&written, 10, 10).await;
     let uri = format!("single://{}.neo4j.graph.svc", database.master().await.pod);
     let backup = Backup::create(&client, "single", "whole", json!({"source": {"uri": uri}})).await;
     let status = backup.succeeded().await;
     let stable = status.conditions.iter().find(|c| c.type_ == condition::MASTER_STABLE).unwrap();
     assert_eq!((stable.status.as_str(), stable.reason.as_str()), ("Unknown", "NotObservable"));
     let copy = Copy { claim: "whole", directory: status.directory.as_deref().unwrap() };
-    assert_eq!(copy.count(&client, "single").await, 10);
+    assert_eq!(copy.count(&client, &written).await, 10);
     backup.delete().await;
 }
 

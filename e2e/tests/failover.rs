@@ -1,6 +1,6 @@
 //! The master is lost before and during a backup.
 
-use crate::support::{Backup, Copy, Database, claim, client};
+use crate::support::{Backup, Copy, Database, claim, client, marker};
 use serde_json::json;
 
 /// The real tool, and a wait after it in which the test acts: the tool ends only when its file is there.
@@ -16,7 +16,8 @@ async fn after_the_master_was_killed_the_backup_comes_from_the_new_one() {
     let client = client().await;
     let database = Database::ready(&client).await;
     claim(&client, "whole", "1Gi").await;
-    database.write("survives", 50, 100).await;
+    let survives = marker("survives");
+    database.write(&survives, 50, 100).await;
     let (held, new) = database.kill_master().await;
 
     let backup = Backup::create(&client, "new-master", "whole", json!({"retry": {"limit": 3}})).await;
@@ -24,7 +25,7 @@ async fn after_the_master_was_killed_the_backup_comes_from_the_new_one() {
 
     assert!(status.master.as_deref().unwrap().starts_with(&new.pod), "{:?} is not {}", status.master, new.pod);
     let copy = Copy { claim: "whole", directory: status.directory.as_deref().unwrap() };
-    assert_eq!(copy.count(&client, "survives").await, 50);
+    assert_eq!(copy.count(&client, &survives).await, 50);
     drop(held);
     backup.delete().await;
     Database::ready(&client).await;

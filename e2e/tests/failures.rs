@@ -49,9 +49,9 @@ async fn wrong_port_of_a_member() {
 }
 
 #[tokio::test]
-async fn port_that_is_no_backup_server() {
-    let source = json!({"source": {"uri": "single://neo4j-0.neo4j:7474"}});
-    fails("not-a-backup-port", source, "NotABackupServer", &["neo4j-0.neo4j:7474"]).await;
+async fn ha_port_instead_of_the_backup_port() {
+    let source = json!({"source": {"uri": "single://neo4j-0.neo4j:6361"}});
+    fails("not-a-backup-port", source, "NotABackupServer", &["neo4j-0.neo4j:6361", "protocol version"]).await;
 }
 
 #[tokio::test]

@@ -267,10 +267,10 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// File name of a report that the consistency check of 1.8.1 and 1.8.2 leaves in the store when it finds errors.
+/// Name of a report of inconsistencies in the store.
 fn inconsistency_report(store: &Path) -> Option<String> {
     let names = fs::read_dir(store).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.into_iter().find(|name| name.starts_with("inconsistencies-") && name.ends_with(".report"))
+    names.into_iter().find(|name| tool_output::is_inconsistency_report(name))
 }
 
 /// Runs what blocks a thread beside the runtime, which goes on to listen for signals.

@@ -115,8 +115,7 @@ pub async fn run(command: &[String], stop: &Stop) -> Result<ToolRun, ToolError> 
     let stderr = tokio::spawn(follow(stderr, Stream::Stderr, is_over));
     let ended = wait_or_stop(group, &mut children, stop).await;
     let to = Utc::now();
-    // Nothing that the tool left behind may write on into a store that is being hashed.
-    kill(group, Signal::KILL);
+    end_leftovers(group);
     let _ = over.send(true);
     let output = |joined: Result<Ended, tokio::task::JoinError>| joined.map_err(|e| ToolError::Start(e.into()));
     let (stdout, stderr) = (output(stdout.await)?, output(stderr.await)?);
@@ -174,6 +173,18 @@ fn reap(child: Pid) -> Option<Ending> {
         }
     }
     ending
+}
+
+/// Nothing that the tool left behind may write on into a store that is being hashed.
+///
+/// As the first process of its container the agent ends all others in it. Elsewhere, what left the tool's group is out of
+/// its reach.
+fn end_leftovers(group: Pid) {
+    kill(group, Signal::KILL);
+    if getpid() == Pid::INIT {
+        // By kill(2), the group of process 1 means every process that can be signalled, but for process 1 itself.
+        kill(Pid::INIT, Signal::KILL);
+    }
 }
 
 /// Signals the whole group. A group whose processes have all ended is not there any more, which is as good.

@@ -85,6 +85,12 @@ const KNOWN: &[Known] = &[
                  spec.tool.podTemplate.resources",
     },
     Known {
+        texts: &["Channel has been closed", "BlockingReadTimeoutException"],
+        reason: Reason::MasterUnreachable,
+        advice: "the member went away while it was copied, or did not answer in time: see whether it runs and what its \
+                 messages.log says",
+    },
+    Known {
         texts: &["Client could not connect", "Couldn't connect to"],
         reason: Reason::MasterUnreachable,
         advice: "check that the member runs with online_backup_enabled=true and that NetworkPolicies let the backup's pod \
@@ -202,6 +208,11 @@ fn last_line(text: &str) -> Option<&str> {
     text.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with("at "))
 }
 
+/// Whether a file in the store is a report that the consistency check of 1.8.1 and 1.8.2 leaves when it finds errors.
+pub fn is_inconsistency_report(name: &str) -> bool {
+    name.starts_with("inconsistencies-") && name.strip_suffix(".report").is_some()
+}
+
 /// The percentage at the end of a line of progress, such as `....................  40%`.
 pub fn percent(line: &str) -> Option<u8> {
     let rest = line.trim_end().strip_suffix('%')?;
@@ -252,6 +263,7 @@ mod tests {
                 Reason::MasterUnreachable,
             ),
             (1, "Couldn't connect to 'single://h:1', something of 1.3", "", Reason::MasterUnreachable),
+            (1, "......", "org.neo4j.com.ComException: Channel has been closed", Reason::MasterUnreachable),
             (
                 1,
                 "Couldn't connect to 'single://h:1' \norg.neo4j.com.ComException: StoreId[1] from response doesn't match my StoreId[2]",

@@ -107,7 +107,7 @@ reasons! {
     ToolFailed => Retry,
     /// The tool was killed by a signal, most often because the pod's memory limit was reached.
     ToolKilled => Retry,
-    /// The tool could not connect to the member it was pointed at.
+    /// The tool could not connect to the member it was pointed at, or lost it while it copied.
     MasterUnreachable => Retry,
     /// The tool reported success but left no complete store.
     ToolLeftNoStore => Retry,

@@ -21,7 +21,8 @@ use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Passes that run at the same time in one namespace.
 const CONCURRENCY: u16 = 32;
@@ -66,7 +67,7 @@ impl Context {
     }
 
     /// Back-off by the time that an object has been failing: independent of how often events trigger it.
-    fn retry_after(&self, key: &str) -> Duration {
+    fn failing_for(&self, key: &str) -> Duration {
         let mut failing = self.failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         failing.entry(key.to_owned()).or_insert_with(Instant::now).elapsed().clamp(RETRY.0, RETRY.1)
     }
@@ -89,7 +90,7 @@ pub async fn run(context: Arc<Context>, namespace: &str, shutdown: impl Future<O
         .owns(jobs, ours.clone())
         .watches(pods, ours, |pod: PartialObjectMeta<Pod>| owner_of(&pod))
         .graceful_shutdown_on(shutdown)
-        .run(pass, error_policy, context)
+        .run(reconcile, error_policy, context)
         .for_each(|outcome| {
             if let Err(error) = outcome {
                 tracing::debug!(%namespace, %error, "a pass did not run to its end");
@@ -105,17 +106,24 @@ fn owner_of(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<DeserializeGuard<G
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
-/// One pass over one object. Public for the simulation.
-pub async fn pass(object: Arc<DeserializeGuard<GraphBackup>>, context: Arc<Context>) -> Result<Action, ApplyError> {
+async fn reconcile(object: Arc<DeserializeGuard<GraphBackup>>, context: Arc<Context>) -> Result<Action, ApplyError> {
+    pass(object, context).await.map(|again| again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// One pass over one object: when to look again without any event. Public for the simulation, as [`retry_after`] is.
+pub async fn pass(
+    object: Arc<DeserializeGuard<GraphBackup>>,
+    context: Arc<Context>,
+) -> Result<Option<Duration>, ApplyError> {
     let key = key(&object);
     let started = Instant::now();
     let outcome = match &object.0 {
-        Ok(backup) => reconcile(backup, &context).await,
+        Ok(backup) => work(backup, &context).await,
         // The other objects go on; this one waits until somebody mends it.
         Err(error) => {
             tracing::warn!(object = %key, %error, "GraphBackup cannot be read by this version");
             context.metrics.undecodable(GraphBackup::kind(&()).as_ref());
-            Ok(Action::await_change())
+            Ok(None)
         }
     };
     context.metrics.pass(started.elapsed(), outcome.as_ref().err().map(ApplyError::category));
@@ -125,10 +133,10 @@ pub async fn pass(object: Arc<DeserializeGuard<GraphBackup>>, context: Arc<Conte
     outcome
 }
 
-async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Action, ApplyError> {
+async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration>, ApplyError> {
     let status = object.status.clone().unwrap_or_default();
     if is_terminal(&status) || object.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     let now = (context.clock)();
     let hands = Hands {
@@ -145,7 +153,7 @@ async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Action, Ap
             let version = object.resource_version().unwrap_or_default();
             patch_status(&hands, &namespace, &object.name_any(), &version, &status).await?;
             context.metrics.finished(Reason::InvalidSpec);
-            return Ok(Action::await_change());
+            return Ok(None);
         }
     };
     let world = observe(&context.client, context.discovery.as_ref(), &backup, &status, now).await?;
@@ -153,12 +161,10 @@ async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Action, Ap
     apply(&hands, &backup, &status, &step, now).await?;
     tell(&backup.owner.name, &step, &context.metrics);
     Ok(match step {
-        Step::Wait(waiting) => Action::requeue(waiting.look_again),
-        Step::Succeed(_) | Step::Fail(_) => Action::await_change(),
+        Step::Wait(waiting) => Some(waiting.look_again),
+        Step::Succeed(_) | Step::Fail(_) => None,
         // The write itself brings the next pass; this is for a lost event.
-        Step::Start(_) | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => {
-            Action::requeue(Duration::from_secs(30))
-        }
+        Step::Start(_) | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => Some(Duration::from_secs(30)),
     })
 }
 
@@ -188,15 +194,20 @@ fn tell(name: &str, step: &Step, metrics: &Metrics) {
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
 fn error_policy(object: Arc<DeserializeGuard<GraphBackup>>, error: &ApplyError, context: Arc<Context>) -> Action {
-    let key = key(&object);
+    Action::requeue(retry_after(&object, error, &context))
+}
+
+/// When a failed pass is repeated.
+pub fn retry_after(object: &DeserializeGuard<GraphBackup>, error: &ApplyError, context: &Context) -> Duration {
+    let key = key(object);
     if let ApplyError::Call(CallError::Conflict { .. }) = error {
         // The object was newer than the cache: its event is on the way.
         tracing::debug!(object = %key, %error, "pass repeated");
-        return Action::requeue(RETRY.0);
+        return RETRY.0;
     }
-    let wait = context.retry_after(&key);
+    let wait = context.failing_for(&key);
     tracing::warn!(object = %key, %error, seconds = wait.as_secs(), "pass failed and is repeated");
-    Action::requeue(wait)
+    wait
 }
 
 fn key(object: &DeserializeGuard<GraphBackup>) -> String {

@@ -21,6 +21,9 @@ const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// Bounds of the wait between two looks for something that is not there yet.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
+/// Longest time between two looks at a Job that runs: should its end be missed, its verdict is still there to be read.
+const LOOK_WHILE_RUNNING: Duration = Duration::from_mins(10);
+
 /// What to do next, as data.
 #[derive(Debug, PartialEq)]
 pub enum Step {
@@ -190,7 +193,7 @@ fn decide_active(pass: &Pass<'_>, job: &JobRef, created: DateTime<Utc>, start: P
     if run_left.is_zero() {
         return Step::CloseAttempt(out_of_time(status));
     }
-    let running = |look_again| Step::Wait(Waiting { look_again, ..running(status) });
+    let running = |left: Duration| Step::Wait(Waiting { look_again: left.min(LOOK_WHILE_RUNNING), ..running(status) });
     let PodStart::Waiting(obstacle) = start else { return running(run_left) };
     let start_left = backup.pod_start_deadline.saturating_sub(since(created, now));
     if !start_left.is_zero() {

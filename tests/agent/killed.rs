@@ -1,6 +1,7 @@
 //! `kill -9` at every step: never a false point, never a false answer, and the next attempt works.
 
-use crate::scene::{POINT, Scene, eventually, is_running};
+use crate::agent::eventually;
+use crate::scene::{POINT, Scene, is_running};
 use graph_backup_operator::api::Reason;
 use std::fs;
 use std::process::Command;

@@ -9,6 +9,8 @@
     reason = "a test says what it wants in the fewest words"
 )]
 
+#[path = "../support/agent.rs"]
+mod agent;
 mod killed;
 mod member;
 mod point;

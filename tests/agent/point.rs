@@ -1,6 +1,8 @@
 //! A backup that works: what is on the volume and what is said about it.
 
-use crate::scene::{AGENT, BACKUP_UID, GOOD_TOOL, OTHER_STORE_ID, POINT, STORE_ID, Scene};
+use crate::agent::AGENT;
+use crate::scene::{BACKUP_UID, GOOD_TOOL, OTHER_STORE_ID, POINT, STORE_ID, Scene};
+use graph_backup_operator::agent::digest::hexadecimal;
 use graph_backup_operator::api::{Reason, Verification};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -8,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
 }
 
 #[test]
@@ -40,15 +42,13 @@ fn a_published_point_carries_its_evidence() {
 fn a_person_can_compute_the_tree_digest_with_a_shell() {
     let scene = Scene::with_tool(GOOD_TOOL);
     scene.backup("pod-1").published();
-    // As docs/volume.md gives it.
-    let script = r#"
-        find . -type f -printf '%P\n' | LC_ALL=C sort | while IFS= read -r file; do
-          printf '%s  %s  %s\n' "$(sha256sum < "$file" | cut -c 1-64)" "$(stat -c %s "$file")" "$file"
-        done | sha256sum | cut -c 1-64"#;
-    let output =
-        Command::new("sh").args(["-c", script]).current_dir(scene.point_folder().join("store")).output().unwrap();
+    // The very lines of the documentation.
+    let documentation = include_str!("../../docs/volume.md");
+    let block = documentation.split("```").find(|block| block.starts_with("sh\ncd store\n")).unwrap();
+    let script = block.strip_prefix("sh").unwrap();
+    let output = Command::new("sh").args(["-c", script]).current_dir(scene.point_folder()).output().unwrap();
     let digest = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(scene.manifest().tree, format!("sha256:{}", digest.trim()));
+    assert_eq!(scene.manifest().tree, format!("sha256:{}", digest.trim_end_matches(['-', ' ', '\n'])));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_fence_that_moved_while_the_tool_ran_makes_no_point() {
     let tool = format!("{GOOD_TOOL}\ntouch \"$scene/copied\"\nwhile [ ! -e \"$scene/go\" ]; do sleep 0.02; done");
     let scene = Scene::with_tool(&tool);
     let running = scene.start("pod-1");
-    crate::scene::eventually("the tool has copied", || scene.path("copied").exists());
+    crate::agent::eventually("the tool has copied", || scene.path("copied").exists());
     scene.member.now_serves(OTHER_STORE_ID);
     fs::write(scene.path("go"), "").unwrap();
     running.finish().failed(Reason::MasterChanged);

@@ -1,22 +1,16 @@
 //! A target volume, a member, a scripted tool, and the agent run against them.
 
+use crate::agent::{Outcome, Running};
 use crate::member::Member;
 use graph_backup_operator::agent::manifest::Manifest;
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Owner, POD_UID_VARIABLE, Place, RUN_VARIABLE};
-use graph_backup_operator::agent::verdict::{Failure, MESSAGE_BYTES_MAX, Published, Verdict};
-use graph_backup_operator::api::{Endpoint, Fence, ProbeMark, Reason, StoreId, Verification};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Owner, Place};
+use graph_backup_operator::api::{Endpoint, Fence, ProbeMark, StoreId, Verification};
 use graph_backup_operator::discovery::SourceUri;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
-use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub const AGENT: &str = env!("CARGO_BIN_EXE_graph-backup-operator");
 pub const STORE_ID: StoreId = StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
 pub const OTHER_STORE_ID: StoreId = StoreId { creation_time: 1_795_334_483_296, random_id: 7 };
 pub const BACKUP_UID: &str = "1a2b3c4d-0000-4000-8000-000000000000";
@@ -118,111 +112,7 @@ impl Scene {
     }
 
     fn spawn(&self, what: &str, pod: &str, run: &impl Serialize) -> Running {
-        let verdict = self.path(&format!("verdict-{pod}"));
-        let mut child = Command::new(AGENT)
-            .args(["agent", what, "--target"])
-            .arg(self.path("target"))
-            .arg("--verdict")
-            .arg(&verdict)
-            .env(RUN_VARIABLE, serde_json::to_string(run).unwrap())
-            .env(POD_UID_VARIABLE, pod)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Running { child, stdout, verdict, log: Vec::new() }
-    }
-}
-
-/// An agent that runs.
-pub struct Running {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    verdict: PathBuf,
-    log: Vec<Value>,
-}
-
-impl Running {
-    pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    pub fn send(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
-    }
-
-    /// Reads the log until this event of this step; false when the log ends before.
-    pub fn reaches(&mut self, step: &str, event: &str) -> bool {
-        while let Some(line) = self.next_line() {
-            if line["step"] == step && line["event"] == event {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// `kill -9`.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    pub fn finish(mut self) -> Outcome {
-        while self.next_line().is_some() {}
-        let status = self.child.wait().unwrap();
-        let verdict = fs::read(&self.verdict).expect("a verdict");
-        assert!(verdict.len() <= MESSAGE_BYTES_MAX, "the verdict has {} bytes", verdict.len());
-        Outcome { status, verdict: serde_json::from_slice(&verdict).unwrap(), log: self.log }
-    }
-
-    fn next_line(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        if self.stdout.read_line(&mut line).unwrap() == 0 {
-            return None;
-        }
-        let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in the line {line:?}"));
-        self.log.push(value.clone());
-        Some(value)
-    }
-}
-
-/// An agent that has ended by itself.
-#[derive(Debug)]
-pub struct Outcome {
-    pub status: ExitStatus,
-    pub verdict: Verdict,
-    pub log: Vec<Value>,
-}
-
-impl Outcome {
-    #[track_caller]
-    pub fn published(self) -> Published {
-        match self.verdict {
-            Verdict::Published(published) => {
-                assert_eq!(self.status.code(), Some(0));
-                *published
-            }
-            Verdict::Failed(failure) => panic!("{failure:?}\n{:#?}", self.log),
-        }
-    }
-
-    #[track_caller]
-    pub fn failed(self, reason: Reason) -> Failure {
-        match self.verdict {
-            Verdict::Failed(failure) => {
-                assert_eq!(self.status.code(), Some(1));
-                assert_eq!(failure.reason, reason, "{}", failure.message);
-                failure
-            }
-            Verdict::Published(published) => panic!("{published:?}"),
-        }
-    }
-
-    /// The lines that the tool wrote to a stream.
-    pub fn tool_lines(&self, stream: &str) -> Vec<&str> {
-        let of_stream = self.log.iter().filter(|line| line["stream"] == stream);
-        of_stream.map(|line| line["line"].as_str().unwrap()).collect()
+        Running::start(what, pod, run, &self.path("target"), &self.path(&format!("verdict-{pod}")))
     }
 }
 
@@ -235,16 +125,6 @@ fn neostore(store_id: StoreId) -> Vec<u8> {
     }
     bytes.extend(b"NeoStore v0.A.0");
     bytes
-}
-
-/// Waits until something holds, ten seconds at most.
-#[track_caller]
-pub fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < until, "not within ten seconds: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Whether a process of this id runs; one that has ended but was not reaped does not.

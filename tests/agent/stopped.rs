@@ -1,6 +1,7 @@
 //! Told to stop: by the kubelet, or by the deadline.
 
-use crate::scene::{GOOD_TOOL, Scene, eventually, is_running};
+use crate::agent::eventually;
+use crate::scene::{GOOD_TOOL, Scene, is_running};
 use graph_backup_operator::api::Reason;
 use rustix::process::Signal;
 use std::fs;

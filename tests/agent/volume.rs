@@ -1,6 +1,7 @@
 //! What else is on the volume: other runs, older partials, foreign folders, paths that lead elsewhere.
 
-use crate::scene::{BACKUP_UID, GOOD_TOOL, POINT, Scene, eventually};
+use crate::agent::eventually;
+use crate::scene::{BACKUP_UID, GOOD_TOOL, POINT, Scene};
 use graph_backup_operator::api::Reason;
 use std::fs;
 
@@ -105,7 +106,7 @@ fn a_target_that_is_not_there_is_named() {
 #[test]
 fn a_run_that_cannot_be_read_is_reported() {
     let scene = Scene::with_tool(GOOD_TOOL);
-    let output = std::process::Command::new(crate::scene::AGENT)
+    let output = std::process::Command::new(crate::agent::AGENT)
         .args(["agent", "backup", "--target", "/nonexistent", "--verdict"])
         .arg(scene.path("verdict"))
         .env("GRAPHBACKUP_RUN", "{\"attempt\":1}")

@@ -4,6 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
+#[path = "../support/agent.rs"]
+mod agent_process;
 mod discovery;
 mod discovery_ensemble;
 mod discovery_probe;

@@ -112,6 +112,13 @@ impl Member {
         .await;
     }
 
+    /// How many nodes it holds, each of them read.
+    pub async fn count(&self) -> u64 {
+        let answer = self.ask("GET", "/nodes/count").await.unwrap_or_default();
+        let counted: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+        counted["nodes"].as_u64().unwrap_or_else(|| panic!("member {} could not count: {answer}", self.id))
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;

@@ -44,6 +44,11 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// A marker for nodes that no earlier run wrote.
+pub fn marker(name: &str) -> String {
+    format!("{name}-{}", chrono::Utc::now().timestamp_millis())
+}
+
 /// Runs kubectl; fails the test when kubectl fails.
 pub fn kubectl(arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } =

@@ -1,0 +1,15 @@
+//! An API server in this process, below the real client: stores objects as JSON and obeys the rules that controllers
+//! rest on. What it does not model it refuses loudly, by a panic.
+
+mod apply;
+mod handle;
+mod kinds;
+mod request;
+mod server;
+mod store;
+mod validate;
+
+pub use kinds::Kind;
+pub use request::{Call, Verb};
+pub use server::{ApiServer, Check, Record, Signal};
+pub use store::{ChangeType, DeleteOptions, Key, Store};

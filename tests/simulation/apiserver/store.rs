@@ -1,0 +1,293 @@
+//! Objects, their versions, and the log of their changes.
+
+use super::apply;
+use super::kinds::Kind;
+use super::validate::validate;
+use crate::clock::Clock;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Names one object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// CamelCase kind.
+    pub kind: &'static str,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of a stored object.
+    pub fn of(object: &Value) -> Self {
+        let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let kind = Kind::named(object["kind"].as_str().unwrap()).name;
+        Self { kind, namespace: text("namespace"), name: text("name") }
+    }
+}
+
+/// Why a request is not done: becomes a `Status`.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// HTTP status code.
+    pub code: u16,
+    /// Machine-readable reason.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Refusal {
+    /// The object is not there.
+    pub fn not_found(key: &Key) -> Self {
+        Self { code: 404, reason: "NotFound", message: format!("{} {:?} not found", key.kind, key.name) }
+    }
+
+    /// A precondition or a resource version does not hold.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self { code: 409, reason: "Conflict", message: message.into() }
+    }
+
+    /// The object breaks a rule of its kind.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self { code: 422, reason: "Invalid", message: message.into() }
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeType {
+    /// It was created.
+    Added,
+    /// It was changed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// One entry of the log that watches are served from.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Resource version of the change.
+    pub version: u64,
+    /// What happened.
+    pub what: ChangeType,
+    /// The object after the change, or as it was last.
+    pub object: Arc<Value>,
+}
+
+/// How an object is to be deleted.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    /// Only the object with this UID.
+    pub uid: Option<String>,
+    /// Only this version.
+    pub resource_version: Option<String>,
+}
+
+/// All objects of one API server.
+pub struct Store {
+    clock: Clock,
+    objects: BTreeMap<Key, Arc<Value>>,
+    births: BTreeMap<Key, u32>,
+    changes: Vec<Change>,
+    version: u64,
+    oldest: u64,
+    applied: BTreeMap<(String, String), Value>,
+    news: watch::Sender<u64>,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            objects: BTreeMap::new(),
+            births: BTreeMap::new(),
+            changes: Vec::new(),
+            version: 0,
+            oldest: 0,
+            applied: BTreeMap::new(),
+            news: watch::Sender::new(0),
+        }
+    }
+
+    /// One object.
+    pub fn get(&self, key: &Key) -> Option<&Arc<Value>> {
+        self.objects.get(key)
+    }
+
+    /// All objects of a kind, by name.
+    pub fn list(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |(key, _)| key.kind == kind).map(|(_, object)| &**object)
+    }
+
+    /// Everything.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Value>> {
+        self.objects.values()
+    }
+
+    /// Version of the newest change.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Changes after a version; `None` when the log does not reach back so far.
+    pub fn changes_since(&self, version: u64) -> Option<&[Change]> {
+        if version < self.oldest {
+            return None;
+        }
+        let start = self.changes.partition_point(|change| change.version <= version);
+        Some(&self.changes[start..])
+    }
+
+    /// Every change of one object, oldest first.
+    pub fn history(&self, key: &Key) -> Vec<&Change> {
+        let about = |change: &&Change| {
+            change.object["metadata"]["name"] == key.name.as_str() && Key::of(&change.object) == *key
+        };
+        self.changes.iter().filter(about).collect()
+    }
+
+    /// Forgets the log, as a real server does after some minutes: watches from before get 410.
+    pub fn compact(&mut self) {
+        self.oldest = self.version;
+    }
+
+    /// Tells about new changes.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Creates an object.
+    pub fn create(&mut self, kind: &'static Kind, namespace: &str, mut object: Value) -> Result<Arc<Value>, Refusal> {
+        object["apiVersion"] = json!(kind.api_version());
+        object["kind"] = json!(kind.name);
+        object["metadata"]["namespace"] = json!(namespace);
+        let key = Key::of(&object);
+        if self.objects.contains_key(&key) {
+            let message = format!("{} {:?} already exists", key.kind, key.name);
+            return Err(Refusal { code: 409, reason: "AlreadyExists", message });
+        }
+        validate(&object)?;
+        let births = self.births.entry(key.clone()).or_default();
+        *births += 1;
+        let meta = &mut object["metadata"];
+        meta["uid"] = json!(uid(&key, *births));
+        meta["creationTimestamp"] = json!(self.clock.now().format("%Y-%m-%dT%H:%M:%SZ").to_string());
+        if kind.counts_generations {
+            meta["generation"] = json!(1);
+        }
+        if kind.has_status {
+            object.as_object_mut().unwrap().remove("status");
+        }
+        Ok(self.put(key, object, ChangeType::Added))
+    }
+
+    /// Changes an object; a change that changes nothing has no version.
+    pub fn change(&mut self, key: &Key, edit: impl FnOnce(&mut Value)) -> Result<Arc<Value>, Refusal> {
+        let before = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
+        let mut after = Value::clone(before);
+        edit(&mut after);
+        if after == **before {
+            return Ok(Arc::clone(before));
+        }
+        let kind = Kind::named(key.kind);
+        if after["spec"] != before["spec"] {
+            if kind.frozen_spec {
+                return Err(Refusal::invalid("the spec cannot be changed"));
+            }
+            if kind.counts_generations {
+                after["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+            }
+        }
+        validate(&after)?;
+        if !after["metadata"]["deletionTimestamp"].is_null() && !has_finalizers(&after) {
+            return Ok(self.remove(key));
+        }
+        Ok(self.put(key.clone(), after, ChangeType::Modified))
+    }
+
+    /// Server-side apply to the status subresource, with force.
+    pub fn apply_status(&mut self, key: &Key, manager: &str, patch: &Value) -> Result<Arc<Value>, Refusal> {
+        let live = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
+        let meta = &live["metadata"];
+        for field in ["resourceVersion", "uid"] {
+            let wanted = &patch["metadata"][field];
+            if !wanted.is_null() && *wanted != meta[field] {
+                return Err(Refusal::conflict(format!("{field} is {}, not {wanted}", meta[field])));
+            }
+        }
+        let owner = (meta["uid"].as_str().unwrap().to_owned(), manager.to_owned());
+        let last = self.applied.insert(owner, patch["status"].clone()).unwrap_or_default();
+        self.change(key, |object| apply::merge(&mut object["status"], &last, &patch["status"]))
+    }
+
+    /// Deletes an object, or marks it as long as a finalizer holds it.
+    pub fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<(), Refusal> {
+        let object = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
+        let meta = &object["metadata"];
+        for (wanted, field) in [(&options.uid, "uid"), (&options.resource_version, "resourceVersion")] {
+            if wanted.is_some() && wanted.as_deref() != meta[field].as_str() {
+                return Err(Refusal::conflict(format!("the {field} in the precondition is not the object's")));
+            }
+        }
+        if !has_finalizers(object) {
+            self.remove(key);
+        } else if meta["deletionTimestamp"].is_null() {
+            let now = self.clock.now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
+            self.change(key, |object| object["metadata"]["deletionTimestamp"] = json!(now))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what is owned only by objects that are gone; says whether there was any.
+    pub fn collect_garbage(&mut self) -> bool {
+        let alive: BTreeSet<Option<&str>> = self.objects.values().map(|object| object["metadata"]["uid"].as_str()).collect();
+        let orphan = |object: &&Arc<Value>| {
+            let owners = object["metadata"]["ownerReferences"].as_array();
+            owners.is_some_and(|owners| !owners.is_empty() && !owners.iter().any(|owner| alive.contains(&owner["uid"].as_str())))
+        };
+        let orphans: Vec<Key> = self.objects.values().filter(orphan).map(|object| Key::of(object)).collect();
+        for key in &orphans {
+            // A finalizer may still hold it.
+            let _ = self.delete(key, &DeleteOptions::default());
+        }
+        !orphans.is_empty()
+    }
+
+    fn put(&mut self, key: Key, object: Value, what: ChangeType) -> Arc<Value> {
+        let object = self.log(object, what);
+        self.objects.insert(key, Arc::clone(&object));
+        object
+    }
+
+    fn remove(&mut self, key: &Key) -> Arc<Value> {
+        let object = Value::clone(&self.objects.remove(key).unwrap());
+        self.log(object, ChangeType::Deleted)
+    }
+
+    fn log(&mut self, mut object: Value, what: ChangeType) -> Arc<Value> {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let object = Arc::new(object);
+        self.changes.push(Change { version: self.version, what, object: Arc::clone(&object) });
+        self.news.send_replace(self.version);
+        object
+    }
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+}
+
+/// The same in every run for the same object, and different for the next object of the same name.
+fn uid(key: &Key, birth: u32) -> String {
+    let hash = Sha256::digest(format!("{}/{}/{}/{birth}", key.kind, key.namespace, key.name));
+    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

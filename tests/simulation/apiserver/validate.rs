@@ -1,0 +1,79 @@
+//! Rules of the real API server that our objects could break.
+
+use super::store::Refusal;
+use serde_json::Value;
+
+/// Refuses what the real API server refuses.
+pub fn validate(object: &Value) -> Result<(), Refusal> {
+    let meta = &object["metadata"];
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let name = meta["name"].as_str().unwrap_or_default();
+    // A Job's name becomes a label of its pods.
+    let longest = if kind == "Job" { 63 } else { 253 };
+    require(is_name(name, longest), || format!("metadata.name: {name:?}"))?;
+    let labels = meta["labels"].as_object().into_iter().chain(object["spec"]["template"]["metadata"]["labels"].as_object());
+    for (key, value) in labels.flatten() {
+        let value = value.as_str().unwrap_or_default();
+        require(is_label_value(value), || format!("metadata.labels: {key}={value}"))?;
+    }
+    let controllers = meta["ownerReferences"].as_array().into_iter().flatten();
+    require(controllers.filter(|owner| owner["controller"] == true).count() <= 1, || "two controllers".to_owned())?;
+    match kind {
+        "Event" => event(object),
+        "GraphBackup" => status(&object["status"]),
+        _ => Ok(()),
+    }
+}
+
+fn event(event: &Value) -> Result<(), Refusal> {
+    let within = |field: &str, least: usize, most: usize| {
+        let length = event[field].as_str().unwrap_or_default().len();
+        require((least..=most).contains(&length), || format!("{field} has {length} bytes"))
+    };
+    within("action", 1, 128)?;
+    within("reason", 1, 128)?;
+    within("note", 0, 1024)?;
+    within("reportingController", 1, 253)?;
+    within("reportingInstance", 1, 128)?;
+    require(event["eventTime"].is_string(), || "eventTime is missing".to_owned())?;
+    require(matches!(event["type"].as_str(), Some("Normal" | "Warning")), || "type".to_owned())?;
+    require(event["regarding"]["namespace"] == event["metadata"]["namespace"], || "regarding.namespace".to_owned())
+}
+
+/// Bounds from the CRD and from the meaning of a condition.
+fn status(status: &Value) -> Result<(), Refusal> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let (conditions, attempts) = (list(&status["conditions"]), list(&status["attempts"]));
+    require(conditions.len() <= 16 && attempts.len() <= 11, || "a list is too long".to_owned())?;
+    for condition in &conditions {
+        let reason = condition["reason"].as_str().unwrap_or_default();
+        let word = reason.starts_with(|c: char| c.is_ascii_alphabetic())
+            && reason.chars().all(|c| c.is_ascii_alphanumeric());
+        require(word, || format!("reason {reason:?} of a condition"))?;
+        require(condition["message"].is_string(), || "a condition without message".to_owned())?;
+        require(condition["lastTransitionTime"].is_string(), || "a condition without time".to_owned())?;
+        let same = conditions.iter().filter(|other| other["type"] == condition["type"]).count();
+        require(same == 1, || format!("two conditions of type {}", condition["type"]))?;
+    }
+    for attempt in &attempts {
+        let length = attempt["message"].as_str().unwrap_or_default().chars().count();
+        require(length <= 1024, || format!("an attempt's message has {length} characters"))?;
+    }
+    Ok(())
+}
+
+fn require(holds: bool, broken: impl FnOnce() -> String) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { Err(Refusal::invalid(broken())) }
+}
+
+fn is_name(name: &str, longest: usize) -> bool {
+    let fits = !name.is_empty() && name.len() <= longest;
+    let inner = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+    fits && inner && !name.starts_with(['-', '.']) && !name.ends_with(['-', '.'])
+}
+
+fn is_label_value(value: &str) -> bool {
+    let outer = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let inner = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    value.len() <= 63 && inner && outer(value.chars().next()) && outer(value.chars().last())
+}

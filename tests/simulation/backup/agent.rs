@@ -1,0 +1,102 @@
+//! The agent and the target volume, as far as the controller can tell them from real ones.
+
+use super::database::{Database, STORE};
+use chrono::{DateTime, TimeDelta, Utc};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, RUN_VARIABLE};
+use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
+use graph_backup_operator::api::{Fence, Movement, Reason, Verification};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// Points on the volume, by their place.
+#[derive(Clone, Debug, Default)]
+pub struct Volume {
+    points: BTreeMap<String, Published>,
+}
+
+impl Volume {
+    /// Whether a point of this object with this digest is there, and of one history.
+    pub fn holds_for(&self, place: &str, owner_uid: &str, digest: &str) -> bool {
+        self.points.get(place).is_some_and(|point| {
+            point.owner_uid == owner_uid && point.manifest_digest == digest && point.fence_before == point.fence_after
+        })
+    }
+}
+
+/// Reads what a Job's container is asked to do, as the agent in it would.
+pub fn task<T: DeserializeOwned>(job: &Value) -> T {
+    let env = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+    let run = env.iter().find(|variable| variable["name"] == RUN_VARIABLE).unwrap();
+    serde_json::from_str(&run["value"].as_str().unwrap().replace("$$", "$")).unwrap()
+}
+
+/// A run of `agent backup`, up to the point where the tool has ended.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// What was asked for.
+    pub run: BackupRun,
+    /// Fence right before the tool; `None` when the agent did not start it.
+    before: Option<Fence>,
+}
+
+impl Running {
+    /// The agent reads the fence and starts the tool if it is where the controller saw it.
+    pub fn start(job: &Value, database: &Database) -> Self {
+        let run: BackupRun = task(job);
+        let fence = database.fence();
+        let before = (run.fence.movement(&fence) == Movement::None).then_some(fence);
+        Self { run, before }
+    }
+
+    /// The tool has ended well: the agent reads the fence again and publishes. `check` is what an honest agent does.
+    pub fn publish(&self, database: &Database, volume: &mut Volume, now: DateTime<Utc>, check: bool) -> Verdict {
+        let place = self.run.place.to_string();
+        if let Some(point) = volume.points.get(&place) {
+            return if point.owner_uid == self.run.owner.uid {
+                Verdict::Published(Box::new(point.clone()))
+            } else {
+                failed(Reason::PointExists, "something else stands where the point would be published")
+            };
+        }
+        let after = database.fence();
+        let moved = failed(Reason::MasterChanged, "the fence moved");
+        let Some(before) = &self.before else { return moved };
+        if check && before.movement(&after) != Movement::None {
+            return moved;
+        }
+        let digest = Sha256::digest(format!("{} {} {place}", self.run.owner.uid, self.run.attempt));
+        let point = Published {
+            owner_uid: self.run.owner.uid.clone(),
+            attempt: self.run.attempt,
+            manifest_digest: format!("sha256:{}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+            store_id: STORE,
+            last_transaction: 42,
+            files: 11,
+            bytes: 3 << 20,
+            data_from: now - TimeDelta::seconds(10),
+            data_to: now,
+            fence_before: before.clone(),
+            fence_after: after,
+            verified: self.run.verification == Verification::Quick,
+        };
+        volume.points.insert(place, point.clone());
+        Verdict::Published(Box::new(point))
+    }
+}
+
+/// `agent inspect`.
+pub fn inspect(job: &Value, volume: &Volume) -> Verdict {
+    let run: InspectRun = task(job);
+    match volume.points.get(&run.place.to_string()) {
+        Some(point) if point.owner_uid == run.owner.uid => Verdict::Published(Box::new(point.clone())),
+        Some(_) => failed(Reason::PointExists, "the point belongs to another GraphBackup"),
+        None => failed(Reason::JobLost, "the target holds no point of this backup"),
+    }
+}
+
+/// A verdict without a point.
+pub fn failed(reason: Reason, message: &str) -> Verdict {
+    Verdict::Failed(Failure { reason, message: message.to_owned() })
+}

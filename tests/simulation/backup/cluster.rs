@@ -1,0 +1,298 @@
+//! The cluster around the controller: Job controller, scheduler, kubelet, garbage collector and the people in it, by a
+//! script.
+
+use super::agent::{Running, Volume, failed, inspect};
+use super::database::Database;
+use super::pods::{self, Stuck};
+use crate::apiserver::{ChangeType, DeleteOptions, Key, Kind, Store};
+use crate::clock::Clock;
+use graph_backup_operator::agent::verdict::{Published, Verdict};
+use graph_backup_operator::api::names::{ATTEMPT_LABEL, TASK_LABEL};
+use graph_backup_operator::api::Reason;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What becomes of a Job.
+#[derive(Clone, Copy, Debug)]
+pub enum Behaviour {
+    /// The agent does what it is asked for, and reports it.
+    Honest,
+    /// The agent reports a failure.
+    Fails(Reason),
+    /// The agent reports a failure in more than 1 KiB of text beyond ASCII.
+    Rambles,
+    /// The master changes before the agent starts the tool.
+    MasterMovesBefore,
+    /// The master changes while the tool runs.
+    MasterMovesDuring,
+    /// The master changes while the tool runs, and the agent publishes all the same.
+    MixesHistories,
+    /// The container is killed: it leaves no word.
+    Dies { published: bool },
+    /// The container exits with 0 and leaves no word: the Job is complete.
+    SaysNothing,
+    /// The container exits with 0 and leaves this: the Job is complete.
+    Says(&'static str),
+    /// The agent reports a point that is not what is on the volume.
+    Forges(fn(&mut Published)),
+    /// The pod is evicted, or its node is lost.
+    PodVanishes { published: bool },
+    /// Somebody deletes the Job.
+    JobVanishes { published: bool },
+    /// The pod does not start.
+    Stuck(Stuck),
+    /// The tool never ends.
+    Hangs,
+}
+
+/// What a script says about the world.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    /// Backup Jobs by attempt; those beyond the end are honest.
+    pub backups: Vec<Behaviour>,
+    /// Inspect Jobs by attempt; those beyond the end are honest.
+    pub inspections: Vec<Behaviour>,
+    /// What people do, and after how many seconds.
+    pub people: Vec<(u64, fn(&mut Store))>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    MakePod,
+    Start,
+    End,
+    AlmostFinish { complete: bool, reason: &'static str },
+    Finish { complete: bool, reason: &'static str },
+    Deadline,
+    Expire,
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Job { key: Key, uid: String, what: What },
+    People(fn(&mut Store)),
+}
+
+/// The cluster.
+pub struct Cluster {
+    clock: Clock,
+    script: Script,
+    database: Database,
+    volume: Arc<Mutex<Volume>>,
+    agenda: BTreeMap<(Instant, usize), Deed>,
+    planned: usize,
+    running: BTreeMap<String, Running>,
+    seen: u64,
+}
+
+impl Cluster {
+    /// A cluster that goes by a script.
+    pub fn new(clock: Clock, script: Script, database: Database, volume: Arc<Mutex<Volume>>) -> Self {
+        let people = script.people.clone();
+        let (agenda, running) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { clock, script, database, volume, agenda, planned: 0, running, seen: 0 };
+        for (second, act) in people {
+            cluster.plan(clock.at(second), Deed::People(act));
+        }
+        cluster
+    }
+
+    /// When something happens next.
+    pub fn next(&self) -> Option<Instant> {
+        self.agenda.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Lets everything happen that is due.
+    pub fn act(&mut self, store: &mut Store) {
+        loop {
+            self.notice_jobs(store);
+            let due = self.agenda.first_entry().filter(|entry| entry.key().0 <= Instant::now());
+            let Some(deed) = due.map(std::collections::btree_map::OccupiedEntry::remove) else {
+                if store.collect_garbage() {
+                    continue;
+                }
+                return;
+            };
+            match deed {
+                Deed::People(act) => act(store),
+                Deed::Job { key, uid, what } => {
+                    // Only the very Job that the deed was planned for.
+                    let job = store.get(&key).filter(|job| job["metadata"]["uid"] == uid.as_str()).map(Arc::clone);
+                    if let Some(job) = job {
+                        self.do_job(store, &job, what);
+                    }
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self, at: Instant, deed: Deed) {
+        self.agenda.insert((at, self.planned), deed);
+        self.planned += 1;
+    }
+
+    fn plan_job(&mut self, job: &Value, seconds: u64, what: What) {
+        let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
+        self.plan(Instant::now() + Duration::from_secs(seconds), Deed::Job { key: Key::of(job), uid, what });
+    }
+
+    fn notice_jobs(&mut self, store: &Store) {
+        let changes = store.changes_since(self.seen).unwrap().to_vec();
+        self.seen = store.version();
+        for change in changes {
+            let job = &change.object;
+            let ours = job["kind"] == "Job" && job["metadata"]["labels"][TASK_LABEL].is_string();
+            if ours && change.what == ChangeType::Added {
+                self.plan_job(job, 1, What::MakePod);
+                self.plan_job(job, job["spec"]["activeDeadlineSeconds"].as_u64().unwrap(), What::Deadline);
+            }
+        }
+    }
+
+    fn behaviour(&self, job: &Value) -> Behaviour {
+        let label = |name: &str| job["metadata"]["labels"][name].as_str().unwrap_or_default();
+        let attempt: usize = label(ATTEMPT_LABEL).parse().unwrap();
+        let script = if label(TASK_LABEL) == "inspect" { &self.script.inspections } else { &self.script.backups };
+        script.get(attempt - 1).copied().unwrap_or(Behaviour::Honest)
+    }
+
+    fn do_job(&mut self, store: &mut Store, job: &Value, what: What) {
+        let over = job["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
+        match what {
+            What::MakePod if !over => {
+                store.create(Kind::named("Pod"), namespace(job), pods::pod_of(job)).unwrap();
+                set_status(store, &pod_key(job), json!({"phase": "Pending"}));
+                self.plan_job(job, 2, What::Start);
+            }
+            What::Start if !over && store.get(&pod_key(job)).is_some() => self.start(store, job),
+            What::End if !over && store.get(&pod_key(job)).is_some() => self.end(store, job),
+            What::AlmostFinish { complete, reason } if !over => {
+                add_condition(store, job, pods::job_ends(complete, reason));
+                self.plan_job(job, 1, What::Finish { complete, reason });
+            }
+            What::Finish { complete, reason } => {
+                add_condition(store, job, pods::job_ended(complete, reason));
+                self.plan_job(job, job["spec"]["ttlSecondsAfterFinished"].as_u64().unwrap(), What::Expire);
+            }
+            What::Deadline if !over => {
+                // The agent's word goes with its pod.
+                let _ = store.delete(&pod_key(job), &DeleteOptions::default());
+                self.do_job(store, job, What::AlmostFinish { complete: false, reason: "DeadlineExceeded" });
+            }
+            What::Expire => store.delete(&Key::of(job), &DeleteOptions::default()).unwrap(),
+            // It was ended meanwhile.
+            What::MakePod | What::Start | What::End | What::AlmostFinish { .. } | What::Deadline => {}
+        }
+    }
+
+    fn start(&mut self, store: &mut Store, job: &Value) {
+        let behaviour = self.behaviour(job);
+        if let Behaviour::Stuck(why) = behaviour {
+            set_status(store, &pod_key(job), pods::stuck(why));
+            return;
+        }
+        if matches!(behaviour, Behaviour::MasterMovesBefore) {
+            self.database.move_master();
+        }
+        set_status(store, &pod_key(job), pods::running());
+        if job["metadata"]["labels"][TASK_LABEL] == "backup" {
+            let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
+            self.running.insert(uid, Running::start(job, &self.database));
+        }
+        if !matches!(behaviour, Behaviour::Hangs) {
+            self.plan_job(job, 15, What::End);
+        }
+    }
+
+    fn end(&mut self, store: &mut Store, job: &Value) {
+        let behaviour = self.behaviour(job);
+        if matches!(behaviour, Behaviour::MasterMovesDuring | Behaviour::MixesHistories) {
+            self.database.move_master();
+        }
+        let (exit_code, message) = match behaviour {
+            Behaviour::Honest
+            | Behaviour::MasterMovesBefore
+            | Behaviour::MasterMovesDuring
+            | Behaviour::MixesHistories => say(&self.work(job, !matches!(behaviour, Behaviour::MixesHistories))),
+            Behaviour::Fails(reason) => say(&failed(reason, "it was told to fail")),
+            Behaviour::Rambles => say(&failed(Reason::ToolFailed, &"schön ".repeat(200))),
+            Behaviour::Forges(forge) => {
+                let mut verdict = self.work(job, true);
+                if let Verdict::Published(point) = &mut verdict {
+                    forge(point);
+                }
+                say(&verdict)
+            }
+            Behaviour::Says(text) => (0, text.to_owned()),
+            Behaviour::SaysNothing => (0, String::new()),
+            Behaviour::Dies { published } => {
+                self.work_if(job, published);
+                (137, String::new())
+            }
+            Behaviour::PodVanishes { published } => {
+                self.work_if(job, published);
+                store.delete(&pod_key(job), &DeleteOptions::default()).unwrap();
+                self.plan_job(job, 1, What::AlmostFinish { complete: false, reason: "BackoffLimitExceeded" });
+                return;
+            }
+            Behaviour::JobVanishes { published } => {
+                self.work_if(job, published);
+                store.delete(&Key::of(job), &DeleteOptions::default()).unwrap();
+                return;
+            }
+            Behaviour::Stuck(_) | Behaviour::Hangs => unreachable!("it does not end"),
+        };
+        set_status(store, &pod_key(job), pods::ended(exit_code, &message));
+        let complete = exit_code == 0;
+        let reason = if complete { "CompletionsReached" } else { "BackoffLimitExceeded" };
+        self.plan_job(job, 1, What::AlmostFinish { complete, reason });
+    }
+
+    /// The agent does what its Job asks for.
+    fn work(&self, job: &Value, check: bool) -> Verdict {
+        let volume = &mut self.volume.lock().unwrap();
+        if job["metadata"]["labels"][TASK_LABEL] == "inspect" {
+            return inspect(job, volume);
+        }
+        let running = &self.running[job["metadata"]["uid"].as_str().unwrap()];
+        running.publish(&self.database, volume, self.clock.now(), check)
+    }
+
+    fn work_if(&self, job: &Value, published: bool) {
+        if published {
+            self.work(job, true);
+        }
+    }
+}
+
+/// Exit code and termination message of the agent.
+fn say(verdict: &Verdict) -> (i32, String) {
+    let code = i32::from(matches!(verdict, Verdict::Failed(_)));
+    (code, serde_json::to_string(verdict).unwrap())
+}
+
+fn namespace(object: &Value) -> &str {
+    object["metadata"]["namespace"].as_str().unwrap()
+}
+
+fn pod_key(job: &Value) -> Key {
+    Key { kind: "Pod", namespace: namespace(job).to_owned(), name: pods::name_of(job) }
+}
+
+fn set_status(store: &mut Store, key: &Key, status: Value) {
+    store.change(key, |object| object["status"] = status).unwrap();
+}
+
+fn add_condition(store: &mut Store, job: &Value, condition: Value) {
+    let added = store.change(&Key::of(job), |job| {
+        let conditions = &mut job["status"]["conditions"];
+        match conditions.as_array_mut() {
+            Some(list) => list.push(condition),
+            None => *conditions = json!([condition]),
+        }
+    });
+    added.unwrap();
+}

@@ -1,0 +1,83 @@
+//! A scripted database: what each look-up finds, and when its master moves.
+
+use futures::future::BoxFuture;
+use graph_backup_operator::api::{Endpoint, Fence, FenceToken, StoreId};
+use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, SourceUri};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The store of the database.
+pub const STORE: StoreId = StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
+
+/// What one look-up finds.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// The master.
+    Found,
+    /// An error.
+    Fails(fn() -> DiscoveryError),
+    /// An error, after this many seconds.
+    Slow(u64),
+}
+
+/// The database; all clones are the same one.
+#[derive(Clone)]
+pub struct Database {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    looks: Vec<Look>,
+    /// How often the master has moved.
+    moves: i64,
+}
+
+impl Database {
+    /// A database whose look-ups go by the script, and find the master after its end.
+    pub fn new(looks: &[Look]) -> Self {
+        let mut looks = looks.to_vec();
+        looks.reverse();
+        Self { state: Arc::new(Mutex::new(State { looks, moves: 0 })) }
+    }
+
+    /// The master changes.
+    pub fn move_master(&self) {
+        self.state.lock().unwrap().moves += 1;
+    }
+
+    /// The fence as ZooKeeper shows it now.
+    pub fn fence(&self) -> Fence {
+        let moves = self.state.lock().unwrap().moves;
+        let member_id = i32::try_from(moves % 3).unwrap() + 1;
+        Fence::Master(FenceToken {
+            member_id,
+            endpoint: Endpoint { host: format!("neo4j-{member_id}.neo4j"), port: 6362 },
+            server_created: 8,
+            election_created: 9,
+            rebound: member_id,
+            rebound_modified: 15 + moves,
+            cluster_modified: 3,
+        })
+    }
+}
+
+impl Discovery for Database {
+    fn locate<'a>(
+        &'a self,
+        source: &'a SourceUri,
+        _cluster_name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Located, DiscoveryError>> {
+        Box::pin(async move {
+            let look = self.state.lock().unwrap().looks.pop().unwrap_or(Look::Found);
+            match look {
+                Look::Found => Ok(Located { store_id: STORE, fence: self.fence() }),
+                Look::Fails(error) => Err(error()),
+                Look::Slow(seconds) => {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    let detail = "it took too long".to_owned();
+                    Err(DiscoveryError::EnsembleUnavailable { servers: source.to_string(), detail })
+                }
+            }
+        })
+    }
+}

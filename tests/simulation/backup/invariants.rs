@@ -1,0 +1,127 @@
+//! What holds of every `GraphBackup` at every moment, whatever goes wrong.
+
+use super::agent::Volume;
+use crate::apiserver::{Check, Store};
+use graph_backup_operator::api::condition::{MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, VERIFIED};
+use graph_backup_operator::api::names::{BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Judges the stored objects after every change; remembers what may not change any more.
+pub fn checker(volume: Arc<Mutex<Volume>>) -> Check {
+    let mut before: BTreeMap<String, Value> = BTreeMap::new();
+    Box::new(move |store| {
+        let mut broken = Vec::new();
+        for backup in store.list("GraphBackup") {
+            let uid = backup["metadata"]["uid"].as_str().unwrap();
+            let mut wrong = |what: &str| broken.push(format!("{}: {what}", backup["metadata"]["name"]));
+            let status = &backup["status"];
+            if !status.is_null() {
+                complete(backup, &mut wrong);
+                evidence(status, uid, &volume.lock().unwrap(), &mut wrong);
+                history(before.get(uid).unwrap_or(&Value::Null), status, &mut wrong);
+                before.insert(uid.to_owned(), status.clone());
+            }
+            jobs(store, backup, &mut wrong);
+        }
+        broken.extend(store.list("Job").filter(is_ours).filter_map(owner));
+        broken
+    })
+}
+
+/// Status of a condition.
+pub fn truth<'a>(status: &'a Value, kind: &str) -> &'a str {
+    let conditions = status["conditions"].as_array();
+    let found = conditions.and_then(|all| all.iter().find(|c| c["type"] == kind));
+    found.and_then(|condition| condition["status"].as_str()).unwrap_or("absent")
+}
+
+fn is_over(status: &Value) -> bool {
+    matches!(truth(status, SUCCEEDED), "True" | "False")
+}
+
+fn complete(backup: &Value, wrong: &mut impl FnMut(&str)) {
+    let status = &backup["status"];
+    for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED] {
+        if truth(status, kind) == "absent" {
+            wrong(&format!("condition {kind} is absent"));
+        }
+    }
+    let generation = backup["metadata"]["generation"].as_i64();
+    if status["observedGeneration"].as_i64().is_none() || status["observedGeneration"].as_i64() > generation {
+        wrong("observedGeneration is absent or ahead of generation");
+    }
+    if is_over(status) == (truth(status, RECONCILING) == "True") {
+        wrong("Reconciling contradicts Succeeded");
+    }
+}
+
+fn evidence(status: &Value, uid: &str, volume: &Volume, wrong: &mut impl FnMut(&str)) {
+    let point = &status["point"];
+    if (truth(status, SUCCEEDED) == "True") == point.is_null() {
+        wrong("a point without success, or success without a point");
+    }
+    let Some(digest) = point["manifestDigest"].as_str() else { return };
+    if !volume.holds_for(status["directory"].as_str().unwrap_or_default(), uid, digest) {
+        wrong("the point in status is not the one on the volume, or it mixes two histories");
+    }
+}
+
+fn history(before: &Value, after: &Value, wrong: &mut impl FnMut(&str)) {
+    if is_over(before) && before != after {
+        wrong("the status changed after it was final");
+    }
+    let attempts = |status: &Value| status["attempts"].as_array().cloned().unwrap_or_default();
+    let (old, new) = (attempts(before), attempts(after));
+    let ended = |attempt: &Value| !attempt["completionTime"].is_null();
+    for (index, attempt) in old.iter().enumerate() {
+        let kept = new.get(index).is_some_and(|now| if ended(attempt) { now == attempt } else { now["job"] == attempt["job"] });
+        if !kept {
+            wrong("an attempt was forgotten or rewritten");
+        }
+    }
+    if new.iter().rev().skip(1).any(|attempt| !ended(attempt)) {
+        wrong("two attempts are open");
+    }
+    if new.iter().enumerate().any(|(index, attempt)| attempt["number"].as_u64() != Some(index as u64 + 1)) {
+        wrong("the attempts are not numbered");
+    }
+    if !before["startTime"].is_null() && before["startTime"] != after["startTime"] {
+        wrong("startTime moved");
+    }
+}
+
+fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
+    let uid = &backup["metadata"]["uid"];
+    let of_backup = |job: &&Value| is_ours(job) && job["metadata"]["labels"][BACKUP_UID_LABEL] == *uid;
+    let ours: Vec<&Value> = store.list("Job").filter(of_backup).collect();
+    let works = |job: &&&Value| {
+        let conditions = job["status"]["conditions"].as_array();
+        let ended = conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Complete" || c["type"] == "Failed"));
+        !ended && job["metadata"]["labels"][TASK_LABEL] == "backup"
+    };
+    if ours.iter().filter(works).count() > 1 {
+        wrong("two backup Jobs work at the same time");
+    }
+    let attempts = backup["status"]["attempts"].as_array().cloned().unwrap_or_default();
+    for job in ours {
+        let name = &job["metadata"]["name"];
+        if !attempts.iter().any(|attempt| attempt["job"] == *name || attempt["inspection"]["job"] == *name) {
+            wrong(&format!("Job {name} was created before status says so"));
+        }
+    }
+}
+
+fn is_ours(job: &&Value) -> bool {
+    job["metadata"]["labels"][MANAGED_BY_LABEL] == MANAGED_BY
+}
+
+fn owner(job: &Value) -> Option<String> {
+    let owners = job["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+    let controllers: Vec<&Value> = owners.iter().filter(|owner| owner["controller"] == true).collect();
+    let sound = controllers.len() == 1
+        && controllers[0]["kind"] == "GraphBackup"
+        && controllers[0]["uid"] == job["metadata"]["labels"][BACKUP_UID_LABEL];
+    (!sound).then(|| format!("Job {} has not its GraphBackup as its controller", job["metadata"]["name"]))
+}

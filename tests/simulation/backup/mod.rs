@@ -1,0 +1,11 @@
+//! The `GraphBackup` controller under the simulation: its world, its invariants, its scenarios.
+
+mod agent;
+mod cluster;
+mod database;
+mod invariants;
+mod pods;
+mod scenario;
+mod scenarios;
+mod subject;
+mod whole;

@@ -1,0 +1,71 @@
+//! Pods and Jobs as the kubelet and the Job controller write them.
+
+use graph_backup_operator::backup::build::AGENT_CONTAINER;
+use serde_json::{Value, json};
+
+/// Name of the pod of a Job.
+pub fn name_of(job: &Value) -> String {
+    format!("{}-{}", job["metadata"]["name"].as_str().unwrap(), &job["metadata"]["uid"].as_str().unwrap()[..5])
+}
+
+/// The pod of a Job; without the spec, which no controller of ours looks at.
+pub fn pod_of(job: &Value) -> Value {
+    let (name, uid) = (&job["metadata"]["name"], &job["metadata"]["uid"]);
+    let mut labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    labels["batch.kubernetes.io/job-name"] = name.clone();
+    let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": true});
+    json!({"metadata": {"name": name_of(job), "labels": labels, "ownerReferences": [owner]}})
+}
+
+/// What keeps a pod from starting.
+#[derive(Clone, Copy, Debug)]
+pub enum Stuck {
+    /// Its image cannot be pulled.
+    Image,
+    /// No node takes it.
+    Unschedulable,
+}
+
+/// Status of a pod that does not start.
+pub fn stuck(why: Stuck) -> Value {
+    let scheduled = |status: &str, message: &str| {
+        json!([{"type": "PodScheduled", "status": status, "reason": "Unschedulable", "message": message}])
+    };
+    match why {
+        Stuck::Image => {
+            let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
+            json!({"phase": "Pending", "conditions": scheduled("True", ""), "containerStatuses": [container(&waiting)]})
+        }
+        Stuck::Unschedulable => json!({"phase": "Pending", "conditions": scheduled("False", "0/3 nodes are available")}),
+    }
+}
+
+/// Status of a pod whose containers run.
+pub fn running() -> Value {
+    json!({"phase": "Running", "containerStatuses": [container(&json!({"running": {}}))]})
+}
+
+/// Status of a pod whose container has ended, with what it left in its termination message.
+pub fn ended(exit_code: i32, message: &str) -> Value {
+    let terminated = json!({"terminated": {"exitCode": exit_code, "message": message}});
+    let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
+    json!({"phase": phase, "containerStatuses": [container(&terminated)]})
+}
+
+fn container(state: &Value) -> Value {
+    json!({"name": AGENT_CONTAINER, "state": state, "image": "tool", "imageID": "", "ready": false, "restartCount": 0})
+}
+
+/// Conditions that the Job controller sets right before the final one.
+pub fn job_ends(complete: bool, reason: &str) -> Value {
+    condition(if complete { "SuccessCriteriaMet" } else { "FailureTarget" }, reason)
+}
+
+/// The final condition of a Job.
+pub fn job_ended(complete: bool, reason: &str) -> Value {
+    condition(if complete { "Complete" } else { "Failed" }, reason)
+}
+
+fn condition(kind: &str, reason: &str) -> Value {
+    json!({"type": kind, "status": "True", "reason": reason})
+}

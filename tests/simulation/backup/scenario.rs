@@ -1,0 +1,397 @@
+//! A scenario: how the world is and behaves, how the clean run ends, and the enumeration of all its faulty runs.
+
+use super::agent::Volume;
+use super::cluster::{Behaviour, Cluster, Script};
+use super::database::{Database, Look};
+use super::invariants::{checker, truth};
+use super::subject::Backups;
+use crate::apiserver::{ApiServer, Key, Kind, Record, Store, Verb};
+use crate::clock::Clock;
+use crate::driver::{Driver, Run};
+use crate::fault::{self, Fault, Mishap};
+use crate::oracle::{self, Allowance, Budget};
+use graph_backup_operator::api::Reason;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Namespace of all objects.
+pub const NAMESPACE: &str = "graph";
+/// Name of the object that most scenarios are about.
+pub const BACKUP: &str = "nightly";
+/// The most that a pass asks: two Jobs with their pods, an Event, a status.
+const BUDGET: Budget = Budget { per_pass: 6, extra: 60 };
+/// What may be there at the end. Jobs and pods may not: they live on for an hour, and the run lasts longer.
+const LASTING: [&str; 3] = ["GraphBackup", "Event", "PersistentVolumeClaim"];
+
+/// How the clean run ends.
+#[derive(Clone, Debug)]
+enum Ending {
+    Succeeds,
+    Fails(Reason),
+    Waits,
+    Gone,
+}
+
+/// One scenario. Its parts are set by the methods below.
+#[derive(Clone)]
+pub struct Scenario {
+    title: &'static str,
+    object: &'static str,
+    spec: Value,
+    script: Script,
+    looks: Vec<Look>,
+    prepare: Vec<fn(&mut Store, &Value)>,
+    refuses: fn(&Record) -> bool,
+    down: Option<(u64, u64)>,
+    claim: bool,
+    tight: bool,
+    ending: Ending,
+    jobs: Vec<&'static str>,
+    writes: Option<usize>,
+    also: Option<fn(&Run)>,
+}
+
+/// A scenario in which nothing goes wrong, until its parts are set.
+pub fn scenario(title: &'static str) -> Scenario {
+    Scenario {
+        title,
+        object: BACKUP,
+        spec: json!({
+            "source": {"uri": "ha://zk-0.zk,zk-1.zk,zk-2.zk"},
+            "target": {"claimName": "graph-backups"},
+            "tool": {"image": "registry.example/neo4j:1.8"},
+            "retry": {"limit": 2},
+            "deadlines": {"run": "6h", "podStart": "5m"},
+        }),
+        script: Script::default(),
+        looks: Vec::new(),
+        prepare: Vec::new(),
+        refuses: |_| false,
+        down: None,
+        claim: true,
+        tight: false,
+        ending: Ending::Succeeds,
+        jobs: vec!["1"],
+        writes: None,
+        also: None,
+    }
+}
+
+impl Scenario {
+    /// Gives the object another name.
+    pub const fn named(mut self, name: &'static str) -> Self {
+        self.object = name;
+        self
+    }
+
+    /// The API server refuses these requests, by quota or RBAC.
+    pub fn refusing(mut self, refuses: fn(&Record) -> bool) -> Self {
+        self.refuses = refuses;
+        self
+    }
+
+    /// Sets one field of the spec.
+    pub fn spec(mut self, pointer: &str, value: Value) -> Self {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        self.spec.pointer_mut(parent).unwrap()[field] = value;
+        self
+    }
+
+    /// What the next backup Job does.
+    pub fn backup_job(mut self, behaviour: Behaviour) -> Self {
+        self.script.backups.push(behaviour);
+        self
+    }
+
+    /// What the inspect Job of the next attempt does.
+    pub fn inspect_job(mut self, behaviour: Behaviour) -> Self {
+        self.script.inspections.push(behaviour);
+        self
+    }
+
+    /// What the look-ups find; after the last one, the master.
+    pub fn looks(mut self, looks: &[Look]) -> Self {
+        self.looks = looks.to_vec();
+        self
+    }
+
+    /// What is there, beside the object with this spec, before the operator starts.
+    pub fn prepared(mut self, prepare: fn(&mut Store, &Value)) -> Self {
+        self.prepare.push(prepare);
+        self
+    }
+
+    /// What people do after so many seconds.
+    pub fn at(mut self, second: u64, act: fn(&mut Store)) -> Self {
+        self.script.people.push((second, act));
+        self
+    }
+
+    /// The operator is down from one second to another.
+    pub const fn operator_down(mut self, from: u64, to: u64) -> Self {
+        self.down = Some((from, to));
+        self
+    }
+
+    /// The target claim is missing.
+    pub const fn without_claim(mut self) -> Self {
+        self.claim = false;
+        self
+    }
+
+    /// Time decides how this one ends: faults that cost minutes may change the end.
+    pub const fn tight(mut self) -> Self {
+        self.tight = true;
+        self
+    }
+
+    /// The clean run succeeds and creates these Jobs: `1` for the first attempt's, `1i` for its inspection.
+    pub fn succeeds(mut self, jobs: &[&'static str]) -> Self {
+        (self.ending, self.jobs) = (Ending::Succeeds, jobs.to_vec());
+        self
+    }
+
+    /// The clean run fails with this reason.
+    pub fn fails(mut self, reason: Reason, jobs: &[&'static str]) -> Self {
+        (self.ending, self.jobs) = (Ending::Fails(reason), jobs.to_vec());
+        self
+    }
+
+    /// The clean run ends with the object as it was: nobody may work on it.
+    pub fn stays_untouched(mut self) -> Self {
+        (self.ending, self.jobs) = (Ending::Waits, Vec::new());
+        self
+    }
+
+    /// In the clean run the object is deleted.
+    pub fn is_deleted(mut self, jobs: &[&'static str]) -> Self {
+        (self.ending, self.jobs) = (Ending::Gone, jobs.to_vec());
+        self
+    }
+
+    /// How many writes the clean run needs.
+    pub const fn writes(mut self, writes: usize) -> Self {
+        self.writes = Some(writes);
+        self
+    }
+
+    /// Whatever else holds of the clean run.
+    pub fn also(mut self, check: fn(&Run)) -> Self {
+        self.also = Some(check);
+        self
+    }
+
+    /// The world of one run, with its objects.
+    pub fn world(&self, clock: Clock, fault: Fault) -> (ApiServer, Backups) {
+        let volume = Arc::new(Mutex::new(Volume::default()));
+        let database = Database::new(&self.looks);
+        let mut outage = None;
+        let refuses = self.refuses;
+        let mishaps = move |record: &Record| {
+            fault.mishap(record, &mut outage).or_else(|| refuses(record).then_some(Mishap::Refused(403)))
+        };
+        let server = ApiServer::new(clock, Box::new(mishaps), checker(Arc::clone(&volume)));
+        server.with(|store| {
+            if self.claim {
+                create_claim(store);
+            }
+            create_backup(store, self.object, &self.spec);
+            for prepare in &self.prepare {
+                prepare(store, &self.spec);
+            }
+        });
+        let cluster = Cluster::new(clock, self.script.clone(), database.clone(), Arc::clone(&volume));
+        (server, Backups { clock, cluster, database, volume, down: self.down })
+    }
+
+    /// One run, in its own virtual time.
+    fn run(&self, fault: &Fault) -> Run {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let clock = Clock::start();
+            let (server, subject) = self.world(clock, fault.clone());
+            Driver::new(clock, server, subject, fault.clone()).run().await
+        })
+    }
+
+    /// The clean run, then every fault at every place.
+    pub fn enumerate(&self) {
+        let clean = self.run(&Fault::None);
+        let wrong = self.judge_clean(&clean);
+        assert!(wrong.is_empty(), "{}, clean run: {}\n{}", self.title, wrong.join("\n"), tell(&clean));
+        let faults = fault::every(&clean);
+        let mut failures = Vec::new();
+        for fault in &faults {
+            let faulty = self.run(fault);
+            let mut wrong = oracle::unsound(&faulty, BUDGET, &LASTING);
+            let allowance = self.allowance(&clean, fault);
+            wrong.extend(events(&faulty, allowance));
+            wrong.extend(oracle::differences(&clean, &faulty, allowance, "GraphBackup", BUDGET));
+            if !wrong.is_empty() {
+                failures.push(format!("--- {fault} ({allowance:?})\n{}\n{}", wrong.join("\n"), tell(&faulty)));
+            }
+        }
+        report(self.title, clean.records.len(), faults.len());
+        let count = failures.len();
+        failures.truncate(3);
+        assert!(count == 0, "{}: {count} of {} runs are wrong\n{}", self.title, faults.len(), failures.join("\n"));
+    }
+
+    fn judge_clean(&self, clean: &Run) -> Vec<String> {
+        let mut wrong = oracle::unsound(clean, BUDGET, &LASTING);
+        wrong.extend(events(clean, Allowance::Nothing));
+        let status = clean.end.iter().find(|object| object["kind"] == "GraphBackup" && object["metadata"]["name"] == self.object);
+        let said = status.map(|object| (truth(&object["status"], "Succeeded"), reason(object)));
+        let as_wanted = match (&self.ending, said) {
+            (Ending::Succeeds, Some(("True", "Succeeded"))) | (Ending::Waits, Some(("absent", _))) | (Ending::Gone, None) => true,
+            (Ending::Fails(wanted), Some(("False", reason))) => wanted.as_str() == reason,
+            _ => false,
+        };
+        if !as_wanted {
+            wrong.push(format!("it ends with {said:?}, not with {:?}", self.ending));
+        }
+        let jobs: Vec<&str> = created(clean, "Job").iter().filter_map(|name| name.rsplit_once('-')).map(|(_, end)| end).collect();
+        if jobs != self.jobs {
+            wrong.push(format!("it creates the Jobs {jobs:?}, not {:?}", self.jobs));
+        }
+        let writes = clean.records.iter().filter(|record| record.call.writes()).count();
+        if self.writes.is_some_and(|wanted| wanted != writes) {
+            wrong.push(format!("it writes {writes} times"));
+        }
+        if let Some(also) = self.also {
+            also(clean);
+        }
+        wrong
+    }
+
+    /// How much a fault may change. Everything that is not listed here may change nothing.
+    fn allowance(&self, clean: &Run, fault: &Fault) -> Allowance {
+        let hit = |at: usize, kind: &str| {
+            let call = clean.records.get(at).map(|record| &record.call);
+            call.is_some_and(|call| call.verb == Verb::Create && call.kind.name == kind)
+        };
+        let several = clean.end.iter().filter(|object| object["kind"] == "GraphBackup").count() > 1;
+        // The last thing that was done is the record of an attempt whose Job is still to be created.
+        let between = |at: usize, applied: bool| hit(if applied { at + 1 } else { at }, "Job");
+        match *fault {
+            Fault::Request { mishap: Mishap::Deleted, .. } if several => Allowance::Anything,
+            Fault::Request { mishap: Mishap::Deleted, .. } => Allowance::Gone,
+            Fault::Request { mishap: Mishap::Recreated, .. } => self.another_way(),
+            // A refused Event must not keep the verdict from the object.
+            Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } if hit(at, "Event") => Allowance::Missing("Event"),
+            // A refused Job ends its attempt: nothing has run.
+            Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } if hit(at, "Job") => self.one_attempt_less(clean),
+            // Away for longer than JOB_CREATION_GRACE between the record of an attempt and its Job: the Job looks lost.
+            Fault::Request { at, mishap: Mishap::Crash { applied }, down: 30.. } if between(at, applied) => {
+                self.one_attempt_less(clean)
+            }
+            Fault::Outage { at, .. } if between(at, false) => self.one_attempt_less(clean),
+            Fault::Request { down: 30.., .. } | Fault::Outage { .. } if self.tight => Allowance::Anything,
+            // The Job's TTL ends it before anybody looks: the volume is asked.
+            Fault::Request { down: 3600.., .. } => self.another_way(),
+            _ => Allowance::Nothing,
+        }
+    }
+
+    const fn another_way(&self) -> Allowance {
+        if self.tight { Allowance::Anything } else { Allowance::AnotherWay }
+    }
+
+    /// An attempt is lost to the fault; with none to spare the end may be another one.
+    fn one_attempt_less(&self, clean: &Run) -> Allowance {
+        let used = created(clean, "Job").iter().filter(|name| !name.ends_with('i')).count();
+        let spare = self.spec["retry"]["limit"].as_u64().unwrap() + 1 > used as u64;
+        if spare { self.another_way() } else { Allowance::Anything }
+    }
+}
+
+/// The claim that recovery points are written to.
+pub fn create_claim(store: &mut Store) {
+    let claim = json!({"metadata": {"name": "graph-backups"}, "spec": {"accessModes": ["ReadWriteMany"]}});
+    store.create(Kind::named("PersistentVolumeClaim"), NAMESPACE, claim).unwrap();
+}
+
+/// A `GraphBackup`.
+pub fn create_backup(store: &mut Store, name: &str, spec: &Value) {
+    let backup = json!({"metadata": {"name": name}, "spec": spec});
+    store.create(Kind::named("GraphBackup"), NAMESPACE, backup).unwrap();
+}
+
+/// UID of the object that most scenarios are about.
+pub fn backup_uid(store: &Store) -> String {
+    let key = Key { kind: "GraphBackup", namespace: NAMESPACE.to_owned(), name: BACKUP.to_owned() };
+    store.get(&key).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// Names of the objects that the controller created, in order.
+pub fn created<'a>(run: &'a Run, kind: &str) -> Vec<&'a str> {
+    let creates = run.records.iter().filter(|record| record.applied() && record.call.verb == Verb::Create);
+    creates.filter(|record| record.call.kind.name == kind).map(|record| record.call.name.as_str()).collect()
+}
+
+/// Reason of the condition `Succeeded`.
+pub fn reason(backup: &Value) -> &str {
+    let conditions = backup["status"]["conditions"].as_array();
+    let succeeded = conditions.and_then(|all| all.iter().find(|c| c["type"] == "Succeeded"));
+    succeeded.and_then(|condition| condition["reason"].as_str()).unwrap_or_default()
+}
+
+/// Every finished backup has exactly one Event that tells its end, and every failed attempt before it has one.
+fn events(run: &Run, allowance: Allowance) -> Vec<String> {
+    if allowance == Allowance::Missing("Event") {
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    for backup in run.end.iter().filter(|object| object["kind"] == "GraphBackup") {
+        if !matches!(truth(&backup["status"], "Succeeded"), "True" | "False") {
+            continue;
+        }
+        let told = |action: &str| -> Vec<&str> {
+            let about = |event: &&Arc<Value>| {
+                event["kind"] == "Event"
+                    && event["regarding"]["uid"] == backup["metadata"]["uid"]
+                    && event["action"] == action
+            };
+            run.end.iter().filter(about).map(|event| event["reason"].as_str().unwrap()).collect()
+        };
+        if told("Backup") != [reason(backup)] {
+            wrong.push(format!("the Events tell {:?} of a backup that ended with {}", told("Backup"), reason(backup)));
+        }
+        let attempts = backup["status"]["attempts"].as_array().map_or(0, Vec::len);
+        if told("Attempt").len() + 1 < attempts {
+            wrong.push(format!("{attempts} attempts, but the Events tell of {:?}", told("Attempt")));
+        }
+    }
+    wrong
+}
+
+/// Every pass and every request, for people.
+fn tell(run: &Run) -> String {
+    let mut lines = Vec::new();
+    for (number, pass) in run.passes.iter().enumerate() {
+        lines.push(format!("{:>6}s pass {number} over {} → {}", pass.at.as_secs(), pass.key.name, pass.after));
+        for record in pass.requests.iter().map(|index| &run.records[*index]) {
+            let mishap = record.mishap.map(|mishap| format!(" !! {mishap:?}")).unwrap_or_default();
+            let code = record.code.map_or("not done".to_owned(), |code| code.to_string());
+            lines.push(format!("{:>6}s   {} {} {code}{mishap}", record.at.as_secs(), record.index, record.call));
+        }
+    }
+    lines.truncate(80);
+    lines.join("\n")
+}
+
+static SCENARIOS_DONE: AtomicUsize = AtomicUsize::new(0);
+static RUNS_DONE: AtomicUsize = AtomicUsize::new(0);
+
+/// Tells how much was run, past the capture of the test harness.
+fn report(name: &str, requests: usize, faults: usize) {
+    let scenarios = SCENARIOS_DONE.fetch_add(1, Ordering::Relaxed) + 1;
+    let runs = RUNS_DONE.fetch_add(faults + 1, Ordering::Relaxed) + faults + 1;
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "simulation: {name}: {requests} requests, {faults} faults");
+    if scenarios == super::scenarios::COUNT {
+        let _ = writeln!(out, "simulation: {scenarios} scenarios x their faults = {runs} runs");
+    }
+}

@@ -1,0 +1,68 @@
+//! The verdict is lost with its pod or its Job: only the volume knows.
+
+use crate::backup::cluster::Behaviour::{Dies, Fails, Hangs, JobVanishes, PodVanishes, Says, SaysNothing};
+use crate::backup::scenario::{Scenario, scenario};
+use graph_backup_operator::api::Reason;
+use serde_json::json;
+
+pub fn killed_before_publishing() -> Scenario {
+    scenario("killed before publishing").backup_job(Dies { published: false }).succeeds(&["1", "1i", "2"])
+}
+
+pub fn killed_after_publishing() -> Scenario {
+    scenario("killed after publishing")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Dies { published: true })
+        .succeeds(&["1", "1i"])
+}
+
+pub fn pod_evicted_before_publishing() -> Scenario {
+    scenario("pod evicted before publishing").backup_job(PodVanishes { published: false }).succeeds(&["1", "1i", "2"])
+}
+
+pub fn pod_evicted_after_publishing() -> Scenario {
+    scenario("pod evicted after publishing").backup_job(PodVanishes { published: true }).succeeds(&["1", "1i"])
+}
+
+pub fn job_deleted_before_publishing() -> Scenario {
+    scenario("Job deleted before publishing").backup_job(JobVanishes { published: false }).succeeds(&["1", "1i", "2"])
+}
+
+pub fn job_deleted_after_publishing() -> Scenario {
+    scenario("Job deleted after publishing").backup_job(JobVanishes { published: true }).succeeds(&["1", "1i"])
+}
+
+pub fn complete_without_a_word() -> Scenario {
+    scenario("complete without a word").backup_job(SaysNothing).succeeds(&["1", "1i", "2"])
+}
+
+pub fn complete_with_words_of_no_meaning() -> Scenario {
+    scenario("complete with words of no meaning").backup_job(Says("backup OK!")).succeeds(&["1", "1i", "2"])
+}
+
+pub fn the_volume_cannot_be_asked_either() -> Scenario {
+    scenario("the volume cannot be asked either")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Dies { published: false })
+        .inspect_job(Dies { published: false })
+        .fails(Reason::JobLost, &["1", "1i"])
+}
+
+pub fn the_job_is_gone_before_anybody_looks() -> Scenario {
+    scenario("the Job is gone before anybody looks").operator_down(2, 7200).succeeds(&["1", "1i"])
+}
+
+pub fn the_failed_job_is_gone_before_anybody_looks() -> Scenario {
+    scenario("the failed Job is gone before anybody looks")
+        .operator_down(2, 7200)
+        .backup_job(Fails(Reason::ToolFailed))
+        .succeeds(&["1", "1i", "2"])
+}
+
+pub fn the_tool_never_ends() -> Scenario {
+    scenario("the tool never ends")
+        .tight()
+        .spec("/deadlines/run", json!("10m"))
+        .backup_job(Hangs)
+        .fails(Reason::DeadlineExceeded, &["1", "1i"])
+}

@@ -1,0 +1,68 @@
+//! The scenarios. To add one: write a function that returns it, and name it in the list.
+
+mod database;
+mod lost;
+mod people;
+mod plain;
+mod refused;
+
+/// Each scenario of the list becomes a test.
+macro_rules! enumerated {
+    ($($file:ident::$name:ident),+ $(,)?) => {
+        /// How many scenarios there are.
+        pub const COUNT: usize = [$(stringify!($name)),+].len();
+
+        mod every_fault_of {
+            $(#[test] fn $name() { super::$file::$name().enumerate(); })+
+        }
+    };
+}
+
+enumerated! {
+    plain::succeeds_at_once,
+    plain::fails_once_and_then_succeeds,
+    plain::fails_for_good_at_once,
+    plain::fails_until_no_attempt_is_left,
+    plain::long_names_and_messages_of_many_bytes,
+    plain::several_at_once,
+    lost::killed_before_publishing,
+    lost::killed_after_publishing,
+    lost::pod_evicted_before_publishing,
+    lost::pod_evicted_after_publishing,
+    lost::job_deleted_before_publishing,
+    lost::job_deleted_after_publishing,
+    lost::complete_without_a_word,
+    lost::complete_with_words_of_no_meaning,
+    lost::the_volume_cannot_be_asked_either,
+    lost::the_job_is_gone_before_anybody_looks,
+    lost::the_failed_job_is_gone_before_anybody_looks,
+    lost::the_tool_never_ends,
+    database::master_moves_before_the_tool_starts,
+    database::master_moves_while_the_tool_runs,
+    database::a_point_of_two_histories_never_counts,
+    database::what_passes_is_waited_for,
+    database::no_master_until_time_is_over,
+    database::garbage_in_zookeeper,
+    database::two_clusters_where_one_may_be,
+    refused::claim_comes_later,
+    refused::claim_never_comes,
+    refused::image_cannot_be_pulled_at_first,
+    refused::no_node_takes_the_pod,
+    refused::quota_refuses_every_job,
+    refused::quota_refuses_jobs_for_a_while,
+    refused::a_foreign_job_has_the_name,
+    refused::a_foreign_job_has_the_name_of_the_question,
+    refused::a_verdict_about_another_object,
+    refused::a_verdict_without_a_digest,
+    refused::a_verdict_about_another_store,
+    refused::a_specification_that_contradicts_itself,
+    refused::an_object_of_another_version,
+    refused::an_object_of_another_version_beside_a_good_one,
+    people::deleted_before_the_first_look,
+    people::deleted_while_the_job_runs,
+    people::deleted_while_somebody_holds_it,
+    people::recreated_while_the_job_runs,
+    people::label_of_the_job_removed,
+    people::label_of_the_pod_removed,
+    people::status_edited,
+}

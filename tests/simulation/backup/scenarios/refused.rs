@@ -1,0 +1,105 @@
+//! The cluster does not do what is wanted, or something claims what is not true.
+
+use crate::apiserver::{Kind, Record, Store, Verb};
+use crate::backup::cluster::Behaviour::{Dies, Forges, Stuck};
+use crate::backup::pods::Stuck::{Image, Unschedulable};
+use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, backup_uid, create_backup, create_claim, scenario};
+use graph_backup_operator::api::{Reason, StoreId, names};
+use serde_json::json;
+
+pub fn claim_comes_later() -> Scenario {
+    scenario("claim comes later").without_claim().at(30, create_claim).succeeds(&["1"])
+}
+
+pub fn claim_never_comes() -> Scenario {
+    scenario("claim never comes")
+        .tight()
+        .without_claim()
+        .spec("/deadlines/run", json!("1m"))
+        .fails(Reason::TargetClaimMissing, &[])
+}
+
+pub fn image_cannot_be_pulled_at_first() -> Scenario {
+    scenario("image cannot be pulled at first").backup_job(Stuck(Image)).succeeds(&["1", "2"])
+}
+
+pub fn no_node_takes_the_pod() -> Scenario {
+    scenario("no node takes the pod")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Stuck(Unschedulable))
+        .fails(Reason::PodCannotStart, &["1"])
+}
+
+pub fn quota_refuses_every_job() -> Scenario {
+    scenario("quota refuses every Job").refusing(is_job_create).fails(Reason::JobRefused, &[])
+}
+
+pub fn quota_refuses_jobs_for_a_while() -> Scenario {
+    scenario("quota refuses Jobs for a while")
+        .refusing(|record| is_job_create(record) && record.at.as_secs() < 5)
+        .tight()
+        .succeeds(&["2"])
+}
+
+fn is_job_create(record: &Record) -> bool {
+    record.call.verb == Verb::Create && record.call.kind.name == "Job"
+}
+
+pub fn a_foreign_job_has_the_name() -> Scenario {
+    scenario("a foreign Job has the name")
+        .prepared(|store, _| foreign_job(store, &names::backup_job(BACKUP, &backup_uid(store), 1)))
+        .fails(Reason::JobRefused, &[])
+}
+
+pub fn a_foreign_job_has_the_name_of_the_question() -> Scenario {
+    scenario("a foreign Job has the name of the question")
+        .prepared(|store, _| foreign_job(store, &names::inspect_job(BACKUP, &backup_uid(store), 1)))
+        .backup_job(Dies { published: true })
+        .succeeds(&["1", "2"])
+}
+
+/// It runs something else, for ever, and belongs to nobody.
+fn foreign_job(store: &mut Store, name: &str) {
+    let job = json!({"metadata": {"name": name}, "spec": {"template": {}}});
+    store.create(Kind::named("Job"), NAMESPACE, job).unwrap();
+}
+
+pub fn a_verdict_about_another_object() -> Scenario {
+    scenario("a verdict about another object")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Forges(|point| point.owner_uid = "of-another-object".to_owned()))
+        .fails(Reason::ManifestMissing, &["1"])
+}
+
+pub fn a_verdict_without_a_digest() -> Scenario {
+    scenario("a verdict without a digest")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Forges(|point| point.manifest_digest = "none".to_owned()))
+        .fails(Reason::ManifestMissing, &["1"])
+}
+
+pub fn a_verdict_about_another_store() -> Scenario {
+    scenario("a verdict about another store")
+        .backup_job(Forges(|point| point.store_id = StoreId { creation_time: 1, random_id: 2 }))
+        .fails(Reason::StoreMismatch, &["1"])
+}
+
+pub fn a_specification_that_contradicts_itself() -> Scenario {
+    scenario("a specification that contradicts itself")
+        .spec("/source", json!({"uri": "single://neo4j-0.neo4j", "clusterName": "neo4j.ha"}))
+        .fails(Reason::InvalidSpec, &[])
+}
+
+pub fn an_object_of_another_version() -> Scenario {
+    scenario("an object of another version").spec("/type", json!("FromTheFuture")).stays_untouched()
+}
+
+pub fn an_object_of_another_version_beside_a_good_one() -> Scenario {
+    scenario("an object of another version beside a good one")
+        .prepared(|store, spec| {
+            let mut other = spec.clone();
+            other["type"] = json!("FromTheFuture");
+            create_backup(store, "future", &other);
+        })
+        .succeeds(&["1"])
+}

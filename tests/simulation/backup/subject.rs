@@ -1,0 +1,105 @@
+//! The `GraphBackup` controller as the driver sees it.
+
+use super::agent::Volume;
+use super::cluster::Cluster;
+use super::database::Database;
+use crate::apiserver::{Key, Store};
+use crate::clock::Clock;
+use crate::driver::{After, Subject};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use graph_backup_operator::api::{GraphBackup, GraphBackupStatus};
+use graph_backup_operator::backup::controller::{self, Context};
+use graph_backup_operator::backup::status::is_terminal;
+use graph_backup_operator::metrics::Metrics;
+use kube::Client;
+use kube::core::DeserializeGuard;
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
+
+/// The controller, its cluster, its database and its volume.
+pub struct Backups {
+    /// Time.
+    pub clock: Clock,
+    /// Jobs, pods, people.
+    pub cluster: Cluster,
+    /// Where the master is.
+    pub database: Database,
+    /// Where the points are.
+    pub volume: Arc<Mutex<Volume>>,
+    /// When the operator is down.
+    pub down: Option<(u64, u64)>,
+}
+
+impl Subject for Backups {
+    type Process = Arc<Context>;
+
+    fn start(&self, client: Client, leads: Arc<AtomicBool>) -> Arc<Context> {
+        let clock = self.clock;
+        Arc::new(Context::new(
+            client,
+            Arc::new(self.database.clone()),
+            Arc::new(move || clock.now()),
+            "operator:test".to_owned(),
+            "replica-0".to_owned(),
+            Arc::new(move || leads.load(Ordering::Relaxed)),
+            Arc::new(Metrics::default()),
+        ))
+    }
+
+    fn pass(process: &Arc<Context>, object: &Value) -> BoxFuture<'static, After> {
+        let context = Arc::clone(process);
+        let object: Arc<DeserializeGuard<GraphBackup>> = Arc::new(DeserializeGuard::deserialize(object).unwrap());
+        async move {
+            match controller::pass(Arc::clone(&object), Arc::clone(&context)).await {
+                Ok(again) => After::Done(again),
+                Err(error) => After::Failed(error.to_string(), controller::retry_after(&object, &error, &context)),
+            }
+        }
+        .boxed()
+    }
+
+    fn kind(&self) -> &'static str {
+        "GraphBackup"
+    }
+
+    /// As the watches of the controller do it: by owner for Jobs, by label for pods, ours only.
+    fn triggered_by(&self, changed: &Value) -> Option<Key> {
+        let meta = &changed["metadata"];
+        let key = |name: &Value| {
+            let namespace = meta["namespace"].as_str()?.to_owned();
+            Some(Key { kind: "GraphBackup", namespace, name: name.as_str()?.to_owned() })
+        };
+        let ours = meta["labels"][MANAGED_BY_LABEL] == MANAGED_BY;
+        match changed["kind"].as_str()? {
+            "GraphBackup" => key(&meta["name"]),
+            "Job" if ours => {
+                let mut owners = meta["ownerReferences"].as_array()?.iter();
+                key(&owners.find(|owner| owner["kind"] == "GraphBackup" && owner["controller"] == true)?["name"])
+            }
+            "Pod" if ours => key(&meta["labels"][BACKUP_LABEL]),
+            _ => None,
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.cluster.next()
+    }
+
+    fn act(&mut self, store: &mut Store) {
+        self.cluster.act(store);
+    }
+
+    fn down(&self) -> Option<(u64, u64)> {
+        self.down
+    }
+
+    fn is_over(object: &Value) -> bool {
+        let status = GraphBackupStatus::deserialize(&object["status"]);
+        status.is_ok_and(|status| is_terminal(&status))
+    }
+}
