@@ -162,9 +162,14 @@ async fn a_look_up_writes_nothing_and_closes_its_session() {
         (tree == cluster.ensemble.tree().await).then_some(tree)
     })
     .await;
-    // Those of the test end in a moment; members keep theirs.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let sessions = cluster.ensemble.sessions().await;
+    // Each member has two; those of the test end in a moment.
+    let only_members = async || {
+        wait_for("every session but the members' to be closed", Duration::from_secs(30), async || {
+            (cluster.ensemble.sessions().await == 2 * cluster.members.len()).then_some(())
+        })
+        .await;
+    };
+    only_members().await;
 
     let network = Network::default();
     let uri = cluster.ensemble.uri();
@@ -175,9 +180,6 @@ async fn a_look_up_writes_nothing_and_closes_its_session() {
     // Cut off in the middle.
     let _ = tokio::time::timeout(Duration::from_millis(5), network.locate(&uri, None)).await;
 
-    wait_for("every session to be closed", Duration::from_secs(3), async || {
-        (cluster.ensemble.sessions().await == sessions).then_some(())
-    })
-    .await;
+    only_members().await;
     assert_eq!(cluster.ensemble.tree().await, before);
 }
