@@ -131,7 +131,11 @@ pub fn summarize(job: &Job, pods: &[Pod]) -> JobState {
         None => JobState::Active {
             job: job_ref(job),
             created: job.creation_timestamp().as_ref().map(to_chrono).unwrap_or_default(),
-            start: newest.map_or(PodStart::Waiting(Obstacle::NoneKnown), pod_start),
+            start: match newest {
+                _ if has_run(job) => PodStart::Started,
+                Some(pod) => pod_start(pod),
+                None => PodStart::Waiting(Obstacle::NoneKnown),
+            },
         },
     }
 }
@@ -149,6 +153,21 @@ fn finished(job: &Job) -> Option<bool> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     let ended = conditions.iter().find(|c| c.status == "True" && (c.type_ == "Complete" || c.type_ == "Failed"))?;
     Some(ended.reason.as_deref() == Some("DeadlineExceeded"))
+}
+
+/// Whether a pod of the Job has run and is over, though the Job controller has not ended the Job yet: the pod itself may
+/// be gone by then.
+fn has_run(job: &Job) -> bool {
+    let Some(status) = &job.status else { return false };
+    let counted = status.failed.unwrap_or_default() + status.succeeded.unwrap_or_default() > 0;
+    let noted = status
+        .uncounted_terminated_pods
+        .as_ref()
+        .is_some_and(|pods| [&pods.failed, &pods.succeeded].into_iter().flatten().any(|uids| !uids.is_empty()));
+    let ending = status.conditions.iter().flatten().any(|condition| {
+        condition.status == "True" && (condition.type_ == "FailureTarget" || condition.type_ == "SuccessCriteriaMet")
+    });
+    counted || noted || ending
 }
 
 fn agent_container(pod: &Pod) -> Option<&ContainerStatus> {
