@@ -12,7 +12,7 @@ use std::time::Duration;
 const JOB_CREATION_GRACE: Duration = Duration::from_secs(30);
 /// The agent ends itself at the deadline; its Job is ended after this margin by the Job controller, after twice by us.
 pub const DEADLINE_MARGIN: Duration = Duration::from_mins(1);
-/// Limit of the question to the volume, from its decision to its answer.
+/// Limit of the question to the volume, from the creation of its Job to its answer.
 const INSPECT_DEADLINE: Duration = Duration::from_mins(15);
 /// Wait before the second attempt; doubles with every further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(10);
@@ -240,8 +240,11 @@ fn decide_inspect(pass: &Pass<'_>, attempt: &Attempt, inspect: JobState, lost: E
     let head = format!("Job {} ended without a verdict", attempt.job);
     let lost = |tail: String| end_attempt(pass, Ending { message: format!("{head}{tail}"), ..lost });
     match inspect {
-        JobState::Absent if in_time => Step::Inspect,
-        JobState::Active { .. } if in_time => Step::Wait(running(pass.status)),
+        // Also later: a Job that is gone since nobody looked in time may be asked for again.
+        JobState::Absent if in_time || deadline_left(pass.backup, pass.status, pass.now).is_some() => Step::Inspect,
+        JobState::Active { created, .. } if since(created, pass.now) < INSPECT_DEADLINE => {
+            Step::Wait(running(pass.status))
+        }
         JobState::Ended { verdict: Some(Verdict::Published(point)), .. } => {
             judge(pass, attempt, Verdict::Published(point), None)
         }
