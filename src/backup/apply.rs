@@ -100,7 +100,10 @@ async fn record(
         create_event(hands, backup, event).await?;
     }
     let after = status::after(backup, before, step, now);
-    let version = if after == *before {
+    // What creates a Job always writes first: an object that has moved on refuses it, and with it the Job of a step that
+    // is not the next one any more.
+    let creates = matches!(step, Step::Start(_) | Step::Inspect);
+    let version = if after == *before && !creates {
         backup.resource_version.clone()
     } else {
         patch_status(hands, &backup.owner.namespace, &backup.owner.name, &backup.resource_version, &after).await?
