@@ -5,13 +5,14 @@ use super::event::event;
 use super::validate::ValidBackup;
 use super::world::JobRef;
 use super::{build, status};
+use crate::agent::run::Owner;
 use crate::api::{GraphBackup, GraphBackupStatus, Reason};
 use crate::client::{CallError, call};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 /// Field manager of status writes.
@@ -96,8 +97,8 @@ async fn record(
     step: &Step,
     now: DateTime<Utc>,
 ) -> Result<(GraphBackupStatus, String), ApplyError> {
-    if let Some(event) = event(backup, before, step, hands.instance, now) {
-        create_event(hands, backup, event).await?;
+    if let Some(event) = event(&backup.owner, &backup.resource_version, before, step, hands.instance, now) {
+        create_event(hands, &backup.owner.namespace, event).await?;
     }
     let after = status::after(backup, before, step, now);
     // What creates a Job always writes first: an object that has moved on refuses it, and with it the Job of a step that
@@ -109,6 +110,29 @@ async fn record(
         patch_status(hands, &backup.owner.namespace, &backup.owner.name, &backup.resource_version, &after).await?
     };
     Ok((after, version))
+}
+
+/// Tells and records that an object cannot be worked on.
+pub async fn refuse(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    before: &GraphBackupStatus,
+    message: String,
+    now: DateTime<Utc>,
+) -> Result<(), ApplyError> {
+    let owner = Owner {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+    };
+    let version = object.resource_version().unwrap_or_default();
+    let after = status::invalid(before, object.metadata.generation, &message, now);
+    let step = Step::Fail(Ending { reason: Reason::InvalidSpec, message, pod_uid: None });
+    if let Some(event) = event(&owner, &version, before, &step, hands.instance, now) {
+        create_event(hands, &owner.namespace, event).await?;
+    }
+    patch_status(hands, &owner.namespace, &owner.name, &version, &after).await?;
+    Ok(())
 }
 
 async fn create_inspect_job(
@@ -124,7 +148,7 @@ async fn create_inspect_job(
 }
 
 /// Writes a whole status, if the object is still the one that was read; returns its new resource version.
-pub async fn patch_status(
+async fn patch_status(
     hands: &Hands<'_>,
     namespace: &str,
     name: &str,
@@ -145,9 +169,9 @@ pub async fn patch_status(
     Ok(written.metadata.resource_version.unwrap_or_default())
 }
 
-async fn create_event(hands: &Hands<'_>, backup: &ValidBackup, event: Event) -> Result<(), ApplyError> {
+async fn create_event(hands: &Hands<'_>, namespace: &str, event: Event) -> Result<(), ApplyError> {
     lead(hands)?;
-    let events: Api<Event> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
+    let events: Api<Event> = Api::namespaced(hands.client.clone(), namespace);
     match call("create an Event", events.create(&PostParams::default(), &event)).await {
         // A namespace that is going away, or a quota, must not keep a verdict from the object.
         Ok(_) | Err(CallError::Exists { .. }) => Ok(()),

@@ -1,9 +1,9 @@
 //! The driver: watches, one pass, back-off.
 
-use super::apply::{ApplyError, Hands, apply, patch_status};
+use super::apply::{ApplyError, Hands, apply, refuse};
 use super::decide::{Step, decide};
 use super::observe::observe;
-use super::status::{invalid, is_terminal};
+use super::status::is_terminal;
 use super::validate::validate;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::{GraphBackup, Reason};
@@ -148,10 +148,7 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
     let backup = match validate(object) {
         Ok(backup) => backup,
         Err(error) => {
-            let status = invalid(&status, object.metadata.generation, &error.to_string(), now);
-            let namespace = object.namespace().unwrap_or_default();
-            let version = object.resource_version().unwrap_or_default();
-            patch_status(&hands, &namespace, &object.name_any(), &version, &status).await?;
+            refuse(&hands, object, &status, error.to_string(), now).await?;
             context.metrics.finished(Reason::InvalidSpec);
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! Events of a backup: named by what they say, so that saying it twice is impossible.
 
 use super::decide::{Ending, Step};
-use super::validate::ValidBackup;
+use crate::agent::run::Owner;
 use crate::api::condition::shorten;
 use crate::api::{GraphBackup, GraphBackupStatus, Reason, to_kubernetes};
 use chrono::{DateTime, Utc};
@@ -16,7 +16,8 @@ const NOTE_BYTES_MAX: usize = 1024;
 /// The Event that a step is told with, before it is recorded in status: a crash in between repeats the Event's
 /// creation, which its name makes harmless. Progress makes none: status tells it.
 pub fn event(
-    backup: &ValidBackup,
+    owner: &Owner,
+    resource_version: &str,
     status: &GraphBackupStatus,
     step: &Step,
     instance: &str,
@@ -33,7 +34,6 @@ pub fn event(
         Step::Fail(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Backup"),
         Step::Wait(_) | Step::Start(_) | Step::Inspect | Step::DeleteJob(_) => return None,
     };
-    let owner = &backup.owner;
     let uid = owner.uid.get(..8).unwrap_or(&owner.uid);
     let name = format!("{}.{uid}.{}.{}", owner.name, status.attempts.len(), action.to_lowercase());
     Some(Event {
@@ -48,7 +48,7 @@ pub fn event(
             name: Some(owner.name.clone()),
             namespace: Some(owner.namespace.clone()),
             uid: Some(owner.uid.clone()),
-            resource_version: Some(backup.resource_version.clone()),
+            resource_version: Some(resource_version.to_owned()),
             field_path: None,
         }),
         reporting_controller: Some("graphbackup.dev/graph-backup-operator".to_owned()),
