@@ -7,16 +7,17 @@ use tokio::time::Instant;
 /// Unix time at which every run begins.
 const BEGINNING: i64 = 1_795_500_000;
 
-/// Time since the begin of a run. Moves only when everybody waits.
+/// Time since the beginning of a run. Moves only when everybody waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     zero: Instant,
+    before: Duration,
 }
 
 impl Clock {
-    /// Begins now.
-    pub fn start() -> Self {
-        Self { zero: Instant::now() }
+    /// Begins now, so much after the beginning of the run.
+    pub fn start(before: Duration) -> Self {
+        Self { zero: Instant::now(), before }
     }
 
     /// The wall clock.
@@ -24,13 +25,13 @@ impl Clock {
         DateTime::from_timestamp(BEGINNING, 0).unwrap() + self.elapsed()
     }
 
-    /// Time since the beginning.
+    /// Time since the beginning of the run.
     pub fn elapsed(self) -> Duration {
-        self.zero.elapsed()
+        self.before + self.zero.elapsed()
     }
 
-    /// The moment so many seconds after the beginning.
-    pub fn at(self, seconds: u64) -> Instant {
-        self.zero + Duration::from_secs(seconds)
+    /// Waits until a time since the beginning.
+    pub async fn wait_until(self, time: Duration) {
+        tokio::time::sleep_until(self.zero + time.saturating_sub(self.before)).await;
     }
 }

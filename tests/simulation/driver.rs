@@ -1,18 +1,18 @@
 //! Runs a controller against the API server until nothing is left to do: pass by pass, in virtual time.
 
-use crate::apiserver::{ApiServer, ChangeType, Key, Record, Signal, Store};
+use crate::apiserver::{ApiServer, ChangeType, Check, Key, Object, Record, Refuses, Signal, Store};
 use crate::clock::Clock;
 use crate::fault::Fault;
 use futures::future::BoxFuture;
 use kube::Client;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// No run needs more passes and moments than this.
 const STEPS_MAX: usize = 2000;
@@ -20,6 +20,8 @@ const STEPS_MAX: usize = 2000;
 const RESTART: Duration = Duration::from_secs(1);
 /// Time between two passes while the cache lags.
 const LAG: Duration = Duration::from_secs(10);
+/// How long another leader works while the one before it stands still: its Lease is over then, and it knows.
+const TAKEN_OVER: Duration = Duration::from_mins(10);
 
 /// How a pass ended.
 #[derive(Clone, Debug)]
@@ -30,27 +32,41 @@ pub enum After {
     Failed(String, Duration),
 }
 
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(None) => f.write_str("well"),
+            Self::Done(Some(again)) => write!(f, "well, again in {} s", again.as_secs()),
+            Self::Failed(error, again) => write!(f, "{error}, again in {} s", again.as_secs()),
+        }
+    }
+}
+
 /// A controller and the world around it: all that differs between the kinds.
-pub trait Subject {
+pub trait Subject: Sized {
     /// The controller in one process of the operator.
     type Process;
 
     /// A new process, which remembers nothing.
     fn start(&self, client: Client, leads: Arc<AtomicBool>) -> Self::Process;
     /// One pass over an object as the process has it in its cache.
-    fn pass(process: &Self::Process, object: &Value) -> BoxFuture<'static, After>;
+    fn pass(process: &Self::Process, object: &Object) -> BoxFuture<'static, After>;
     /// The kind that gets passes.
     fn kind(&self) -> &'static str;
     /// The object that a change triggers a pass of.
     fn triggered_by(&self, changed: &Value) -> Option<Key>;
-    /// When the world changes next by itself.
-    fn next(&self) -> Option<Instant>;
+    /// When the world changes next by itself, since the beginning.
+    fn next(&self) -> Option<Duration>;
     /// Lets everything happen in the world that is due.
     fn act(&mut self, store: &mut Store);
-    /// From when to when the operator is down, seconds.
-    fn down(&self) -> Option<(u64, u64)>;
+    /// Until when the operator is down by the scenario, since the beginning.
+    fn down_until(&self) -> Duration;
     /// Whether the controller is done with an object for good.
     fn is_over(object: &Value) -> bool;
+    /// What holds at every moment.
+    fn check(&self) -> Check;
+    /// The same world, with the same memory, in another time.
+    fn fork(&self, clock: Clock) -> Self;
 }
 
 /// One pass.
@@ -62,6 +78,8 @@ pub struct Pass {
     pub at: Duration,
     /// How many older versions of the object there were.
     pub older: usize,
+    /// How many changes had triggered a pass before.
+    pub triggers: usize,
     /// Its requests, by number.
     pub requests: Vec<usize>,
     /// How it ended.
@@ -69,7 +87,6 @@ pub struct Pass {
 }
 
 /// All that is left of a run.
-#[derive(Clone, Debug)]
 pub struct Run {
     /// Every request.
     pub records: Vec<Record>,
@@ -80,7 +97,27 @@ pub struct Run {
     /// What broke: invariants and limits.
     pub broken: Vec<String>,
     /// Every object at the end.
-    pub end: Vec<Arc<Value>>,
+    pub end: Vec<Arc<Object>>,
+}
+
+/// What a driver knows between two passes.
+#[derive(Clone)]
+struct State {
+    processes: usize,
+    /// When each object gets its next pass, since the beginning.
+    queue: BTreeMap<Key, Duration>,
+    /// Version of the newest change that was looked at.
+    seen: u64,
+    passes: Vec<Pass>,
+    triggers: usize,
+}
+
+/// Everything right before a pass: a run can go on from here, again and again.
+pub struct Snapshot<S> {
+    at: Duration,
+    subject: S,
+    past: (Store, Vec<Record>),
+    state: State,
 }
 
 /// Drives one run.
@@ -90,104 +127,114 @@ pub struct Driver<S: Subject> {
     subject: S,
     fault: Fault,
     process: Option<(S::Process, Arc<AtomicBool>)>,
-    processes: usize,
     /// When the next process starts, while there is none.
-    up_at: Instant,
-    queue: BTreeMap<Key, Instant>,
-    seen: u64,
-    passes: Vec<Pass>,
-    triggers: usize,
+    up_at: Duration,
+    state: State,
     broken: Vec<String>,
+    /// Of the clean run, one before each pass.
+    snapshots: Vec<Snapshot<S>>,
 }
 
 impl<S: Subject> Driver<S> {
-    /// A driver; the objects are in the server already.
-    pub fn new(clock: Clock, server: ApiServer, subject: S, fault: Fault) -> Self {
+    /// A driver of a new world.
+    pub fn begin(clock: Clock, store: Store, subject: S, refuses: Refuses, fault: Fault) -> Self {
+        let state = State { processes: 0, queue: BTreeMap::new(), seen: 0, passes: Vec::new(), triggers: 0 };
+        Self::new(clock, (store, Vec::new()), subject, state, refuses, fault)
+    }
+
+    /// A driver that goes on from a snapshot, with a fault ahead. Its clock starts at the snapshot's [`Snapshot::at`].
+    pub fn resume(clock: Clock, snapshot: &Snapshot<S>, refuses: Refuses, fault: Fault) -> Self {
+        let (store, records) = &snapshot.past;
+        let past = (store.fork(clock), records.clone());
+        let mut driver = Self::new(clock, past, snapshot.subject.fork(clock), snapshot.state.clone(), refuses, fault);
+        // The process of the snapshot: it goes on, and lists nothing.
+        driver.process = Some(driver.process_number(snapshot.state.processes - 1));
+        driver
+    }
+
+    fn new(clock: Clock, past: (Store, Vec<Record>), subject: S, state: State, refuses: Refuses, fault: Fault) -> Self {
+        let (of_requests, mut outage) = (fault.clone(), None);
+        let mishaps = Box::new(move |record: &Record| of_requests.mishap(record, &mut outage));
+        let server = ApiServer::new(clock, past, mishaps, refuses, subject.check());
         if matches!(fault, Fault::ReversedLists) {
             server.reverse_lists();
         }
-        Self {
-            clock,
-            server,
-            subject,
-            fault,
-            process: None,
-            processes: 0,
-            up_at: Instant::now(),
-            queue: BTreeMap::new(),
-            seen: 0,
-            passes: Vec::new(),
-            triggers: 0,
-            broken: Vec::new(),
-        }
+        let (process, up_at, broken, snapshots) = (None, Duration::ZERO, Vec::new(), Vec::new());
+        Self { clock, server, subject, fault, process, up_at, state, broken, snapshots }
     }
 
     /// Runs until nothing is left to do, then looks whether a further pass stays quiet.
-    pub async fn run(mut self) -> Run {
+    pub async fn run(mut self) -> (Run, Vec<Snapshot<S>>) {
         self.settle(None).await;
         self.stays_quiet().await;
         self.broken.extend(self.server.broken());
-        Run {
+        let run = Run {
             records: self.server.records(),
-            passes: self.passes,
-            triggers: self.triggers,
+            passes: self.state.passes,
+            triggers: self.state.triggers,
             broken: self.broken,
-            end: self.server.with(|store| store.objects().cloned().collect()),
-        }
+            end: self.server.with(|store| store.objects().map(Arc::clone).collect()),
+        };
+        (run, self.snapshots)
     }
 
     /// Passes and moments, one after the other, until none is left or the time has come.
-    async fn settle(&mut self, until: Option<Instant>) {
-        let down = self.subject.down().map(|(down, up)| (self.clock.at(down), self.clock.at(up)));
+    async fn settle(&mut self, until: Option<Duration>) {
         for _ in 0..STEPS_MAX {
             self.world_acts();
-            let now = Instant::now();
-            if let Some((down, up)) = down
-                && self.process.is_some()
-                && (down..up).contains(&now)
-            {
-                self.crash(up - now);
+            let now = self.clock.elapsed();
+            let down_until = self.subject.down_until();
+            if now < down_until && self.up_at < down_until {
+                self.crash(down_until.saturating_sub(now));
             }
             if self.process.is_none() && now >= self.up_at {
                 self.start();
             }
-            let due = self.queue.iter().find(|(_, at)| **at <= now).map(|(key, _)| key.clone());
+            let due = self.state.queue.iter().find(|(_, at)| **at <= now).map(|(key, _)| key.clone());
             if let (Some(key), true) = (due, self.process.is_some()) {
-                self.queue.remove(&key);
+                self.keep_snapshot();
+                self.state.queue.remove(&key);
                 self.pass(key).await;
                 continue;
             }
-            let queued = self.queue.values().min().copied();
+            let queued = self.state.queue.values().min().copied();
             let restart = self.process.is_none().then_some(self.up_at);
-            let stop = down.map(|(down, _)| down).filter(|down| *down > now);
-            let Some(next) = [queued, restart, stop, self.subject.next()].into_iter().flatten().min() else { return };
+            let Some(next) = [queued, restart, self.subject.next()].into_iter().flatten().min() else { return };
             if until.is_some_and(|until| next > until) {
                 return;
             }
-            tokio::time::sleep_until(next).await;
+            self.clock.wait_until(next).await;
         }
         self.broken.push(format!("no end after {STEPS_MAX} steps"));
+    }
+
+    fn keep_snapshot(&mut self) {
+        if matches!(self.fault, Fault::None) {
+            let (at, subject) = (self.clock.elapsed(), self.subject.fork(self.clock));
+            let (past, state) = (self.server.past(self.clock), self.state.clone());
+            self.snapshots.push(Snapshot { at, subject, past, state });
+        }
     }
 
     /// Lets the world act and queues what its changes, and ours, trigger.
     fn world_acts(&mut self) {
         let changes = self.server.with(|store| {
             self.subject.act(store);
-            store.changes_since(self.seen).map(<[_]>::to_vec).unwrap_or_default()
+            store.changes_since(self.state.seen).map(<[_]>::to_vec).unwrap_or_default()
         });
         for change in changes {
-            self.seen = change.version;
+            self.state.seen = change.version;
             let Some(key) = self.subject.triggered_by(&change.object) else { continue };
             let root = change.object["kind"] == self.subject.kind();
             let created = root && change.what == ChangeType::Added;
             // A watch never loses a whole object: kube lists again when it breaks.
             if !created {
-                self.triggers += 1;
-                if matches!(self.fault, Fault::DroppedTrigger { at } if at + 1 == self.triggers) {
+                self.state.triggers += 1;
+                if matches!(self.fault, Fault::DroppedTrigger { at } if at + 1 == self.state.triggers) {
                     continue;
                 }
             }
-            let heard = created || !root || !self.cache_stands_still(self.passes.len());
+            let heard = created || !root || !self.cache_stands_still(&key, self.state.passes.len());
             if heard && self.process.is_some() {
                 self.enqueue(key, Duration::ZERO);
             }
@@ -196,18 +243,21 @@ impl<S: Subject> Driver<S> {
 
     /// The earliest request for a pass wins, as in kube's scheduler.
     fn enqueue(&mut self, key: Key, after: Duration) {
-        let at = Instant::now() + after;
-        let slot = self.queue.entry(key).or_insert(at);
+        let at = self.clock.elapsed() + after;
+        let slot = self.state.queue.entry(key).or_insert(at);
         *slot = (*slot).min(at);
+    }
+
+    fn process_number(&self, number: usize) -> (S::Process, Arc<AtomicBool>) {
+        let leads = Arc::new(AtomicBool::new(true));
+        self.server.set_leads(Arc::clone(&leads));
+        (self.subject.start(self.server.client(number), Arc::clone(&leads)), leads)
     }
 
     /// A new process lists all objects, so each gets a pass.
     fn start(&mut self) {
-        let leads = Arc::new(AtomicBool::new(true));
-        self.server.set_leads(Arc::clone(&leads));
-        let process = self.subject.start(self.server.client(self.processes), Arc::clone(&leads));
-        self.process = Some((process, leads));
-        self.processes += 1;
+        self.process = Some(self.process_number(self.state.processes));
+        self.state.processes += 1;
         let kind = self.subject.kind();
         let keys: Vec<Key> = self.server.with(|store| store.list(kind).map(Key::of).collect());
         for key in keys {
@@ -218,22 +268,26 @@ impl<S: Subject> Driver<S> {
     /// The process ends; what it had queued is lost.
     fn crash(&mut self, down: Duration) {
         self.process = None;
-        self.queue.clear();
-        self.up_at = Instant::now() + down;
+        self.state.queue.clear();
+        self.up_at = self.clock.elapsed() + down;
     }
 
     async fn pass(&mut self, key: Key) {
         let Some(object) = self.cached(&key) else { return };
-        let number = self.passes.len();
-        let history = self.server.with(|store| store.history(&key).len());
-        let (first, process) = (self.server.requests(), self.processes - 1);
+        let number = self.state.passes.len();
+        let (first, process) = (self.server.requests(), self.state.processes - 1);
         self.server.set_subject(&key);
-        let at = self.clock.elapsed();
-        let (requests, after) = (Vec::new(), String::new());
-        self.passes.push(Pass { key: key.clone(), at, older: history - 1, requests, after });
+        self.state.passes.push(Pass {
+            key: key.clone(),
+            at: self.clock.elapsed(),
+            older: self.server.with(|store| store.history(&key).len()) - 1,
+            triggers: self.state.triggers,
+            requests: Vec::new(),
+            after: String::new(),
+        });
         let after = self.run_pass(&object).await;
-        self.passes[number].requests = self.server.requests_of(process, first);
-        self.passes[number].after = format!("{after:?}");
+        self.state.passes[number].requests = self.server.requests_of(process, first);
+        self.state.passes[number].after = after.as_ref().map_or("its process ended".to_owned(), After::to_string);
         match after {
             Some(After::Done(Some(again)) | After::Failed(_, again)) => self.enqueue(key.clone(), again),
             Some(After::Done(None)) | None => {}
@@ -241,17 +295,19 @@ impl<S: Subject> Driver<S> {
         let twice = matches!(self.fault, Fault::Twice { at } if at == number);
         if twice && self.process.is_some() {
             let after = self.run_pass(&object).await;
-            self.passes[number].after.push_str(&format!(", then {after:?}"));
+            let then = after.as_ref().map_or("its process ended".to_owned(), After::to_string);
+            write!(self.state.passes[number].after, ", then {then}").unwrap();
             self.enqueue(key.clone(), Duration::ZERO);
         }
-        if self.cache_stands_still(number) {
+        if self.cache_stands_still(&key, number) {
             // Sooner or later the event comes.
-            self.enqueue(key, if self.cache_stands_still(number + 1) { LAG } else { Duration::ZERO });
+            let again = if self.cache_stands_still(&key, number + 1) { LAG } else { Duration::ZERO };
+            self.enqueue(key, again);
         }
     }
 
     /// Runs a pass to its end, or to the end of its process (`None`).
-    async fn run_pass(&mut self, object: &Value) -> Option<After> {
+    async fn run_pass(&mut self, object: &Object) -> Option<After> {
         let (process, leads) = self.process.as_ref().unwrap();
         let leads = Arc::clone(leads);
         let mut pass = S::pass(process, object);
@@ -264,12 +320,10 @@ impl<S: Subject> Driver<S> {
             .await;
             match outcome {
                 Ok(_) if replaced => return None,
-                Ok(after) => {
-                    if !leads.load(Ordering::Relaxed) {
-                        self.crash(RESTART);
-                        return None;
-                    }
-                    return Some(after);
+                Ok(after) if leads.load(Ordering::Relaxed) => return Some(after),
+                Ok(_) => {
+                    self.crash(RESTART);
+                    return None;
                 }
                 Err(Signal::Crash) => {
                     let Fault::Request { down, .. } = self.fault else { unreachable!("only requests crash") };
@@ -278,40 +332,43 @@ impl<S: Subject> Driver<S> {
                 }
                 Err(Signal::Paused(go_on)) => {
                     replaced = true;
-                    self.another_works().await;
+                    self.another_works(&leads).await;
                     go_on.notify_one();
                 }
             }
         }
     }
 
-    /// Another replica takes over and works, while the pass before it stands still.
-    async fn another_works(&mut self) {
+    /// Another replica takes over and works, while the pass before it stands still with a request under way.
+    async fn another_works(&mut self, leads: &AtomicBool) {
         let whole = matches!(self.fault, Fault::TwoLeaders { whole: true, .. });
-        self.queue.clear();
+        self.state.queue.clear();
         self.start();
-        let until = Instant::now() + if whole { Duration::from_mins(10) } else { Duration::ZERO };
+        let until = self.clock.elapsed() + if whole { TAKEN_OVER } else { Duration::ZERO };
         Box::pin(self.settle(Some(until))).await;
+        leads.store(!whole, Ordering::Relaxed);
     }
 
     /// The object as the process has it in its cache.
-    fn cached(&self, key: &Key) -> Option<Arc<Value>> {
-        let number = self.passes.len();
+    fn cached(&self, key: &Key) -> Option<Arc<Object>> {
+        let number = self.state.passes.len();
         self.server.with(|store| {
             let newest = Arc::clone(store.get(key)?);
             let Fault::Stale { at, versions, .. } = self.fault else { return Some(newest) };
-            if !self.cache_stands_still(number) {
+            if !self.cache_stands_still(key, number) {
                 return Some(newest);
             }
             // The cache stands still: it does not follow what happens from the first of these passes on.
-            let then = self.passes.get(at).map_or_else(|| store.history(key).len(), |pass| pass.older + 1);
-            let old = store.history(key)[then.saturating_sub(versions + 1)];
-            Some(Arc::clone(&old.object))
+            let history = store.history(key);
+            let then = self.state.passes.get(at).map_or(history.len(), |pass| pass.older + 1);
+            Some(Arc::clone(&history[then.saturating_sub(versions + 1)].object))
         })
     }
 
-    const fn cache_stands_still(&self, number: usize) -> bool {
-        matches!(self.fault, Fault::Stale { at, passes, .. } if at <= number && number < at + passes)
+    /// Whether a pass with this number over this object gets an old version: all follow the first one's object.
+    fn cache_stands_still(&self, key: &Key, number: usize) -> bool {
+        let Fault::Stale { at, passes, .. } = self.fault else { return false };
+        (at..at + passes).contains(&number) && self.state.passes.get(at).is_none_or(|pass| pass.key == *key)
     }
 
     /// At the end a further pass over each object writes nothing, and asks nothing when the object is finished.
@@ -320,15 +377,22 @@ impl<S: Subject> Driver<S> {
             self.start();
         }
         let kind = self.subject.kind();
-        let objects: Vec<Value> = self.server.with(|store| store.list(kind).cloned().collect());
-        for object in objects {
+        let all: Vec<Arc<Object>> = self.server.with(|store| store.objects().map(Arc::clone).collect());
+        for object in all.iter().filter(|object| object["kind"] == kind) {
             let first = self.server.requests();
-            let over = S::is_over(&object);
-            let _ = self.run_pass(&object).await;
+            let over = S::is_over(object);
+            let _ = self.run_pass(object).await;
             let further = self.server.records().split_off(first);
             if let Some(record) = further.iter().find(|record| over || record.call.writes()) {
                 self.broken.push(format!("at the end a further pass wants to {}", record.call));
             }
         }
+    }
+}
+
+impl<S> Snapshot<S> {
+    /// When it was taken.
+    pub const fn at(&self) -> Duration {
+        self.at
     }
 }

@@ -48,11 +48,26 @@ pub enum Fault {
     ReversedLists,
 }
 
-/// Longer than an agent's Job lives, and shorter than what the scenarios allow for the whole backup.
+/// Seconds that the operator is away for after a crash: long enough for every grace to be over, ...
+const DOWN: u64 = 600;
+/// ... and longer than an ended Job lives.
 const LONG_DOWN: u64 = 5400;
+/// Seconds that the API server is away for.
 const OUTAGE: u64 = 300;
 
 impl Fault {
+    /// The pass of the clean run up to which nothing is different yet.
+    pub fn first_pass(&self, clean: &Run) -> usize {
+        let pass_of = |request: usize| clean.passes.iter().position(|pass| pass.requests.contains(&request));
+        let pass = match self {
+            Self::None | Self::ReversedLists => Some(0),
+            Self::Request { at, .. } | Self::Outage { at, .. } | Self::TwoLeaders { at, .. } => pass_of(*at),
+            Self::Stale { at, .. } | Self::Twice { at } => Some(*at),
+            Self::DroppedTrigger { at } => clean.passes.iter().rposition(|pass| pass.triggers <= *at),
+        };
+        pass.unwrap_or(0)
+    }
+
     /// What it does to a request.
     pub fn mishap(&self, record: &Record, outage_began: &mut Option<Duration>) -> Option<Mishap> {
         match self {
@@ -73,26 +88,24 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every fault at every place of a clean run.
+/// Every kind of fault at every request, pass and trigger of a clean run.
 pub fn every(clean: &Run) -> Vec<Fault> {
     let mut faults = vec![Fault::ReversedLists];
     for record in &clean.records {
         let at = record.index;
-        faults.extend(mishaps(&record.call).into_iter().map(|mishap| Fault::Request { at, mishap, down: 0 }));
+        faults.extend(mishaps(record).into_iter().map(|mishap| Fault::Request { at, mishap, down: 0 }));
         for applied in before_and_after(&record.call) {
-            let down = |down| Fault::Request { at, mishap: Mishap::Crash { applied: *applied }, down };
-            faults.extend([down(600), down(LONG_DOWN)]);
+            let crash = |down| Fault::Request { at, mishap: Mishap::Crash { applied: *applied }, down };
+            faults.extend(one_of(record, [crash(DOWN), crash(LONG_DOWN)]));
         }
         faults.push(Fault::Outage { at, seconds: OUTAGE });
-        faults.extend([false, true].map(|whole| Fault::TwoLeaders { at, whole }));
+        faults.extend(one_of(record, [false, true].map(|whole| Fault::TwoLeaders { at, whole })));
     }
     for (at, pass) in clean.passes.iter().enumerate() {
         faults.push(Fault::Twice { at });
-        let mut ages = vec![1, 2, pass.older];
-        ages.retain(|age| (1..=pass.older).contains(age));
-        ages.dedup();
-        for versions in ages {
-            faults.extend([1, 3].map(|passes| Fault::Stale { at, passes, versions }));
+        if pass.older > 0 {
+            faults.push(Fault::Stale { at, passes: 1, versions: 1 });
+            faults.push(Fault::Stale { at, passes: 3, versions: pass.older });
         }
     }
     faults.extend((0..clean.triggers).map(|at| Fault::DroppedTrigger { at }));
@@ -104,18 +117,27 @@ const fn before_and_after(call: &Call) -> &'static [bool] {
     if call.writes() { &[false, true] } else { &[false] }
 }
 
-fn mishaps(call: &Call) -> Vec<Mishap> {
-    let mut mishaps: Vec<Mishap> = [403, 429, 503].map(Mishap::Refused).into();
-    if call.writes() {
-        mishaps.push(Mishap::Refused(409));
-    }
+/// Both to a write. To a read they are all but the same: one half of the reads meets the one, the other half the other.
+fn one_of<T>(record: &Record, [one, other]: [T; 2]) -> Vec<T> {
+    if record.call.writes() { vec![one, other] } else { vec![if record.index.is_multiple_of(2) { one } else { other }] }
+}
+
+fn mishaps(record: &Record) -> Vec<Mishap> {
+    let call = &record.call;
+    let mut mishaps = vec![Mishap::Refused(403), Mishap::LeaseLost, Mishap::Deleted, Mishap::Recreated];
     if call.verb == Verb::Create {
         mishaps.push(Mishap::Refused(422));
     }
-    for applied in before_and_after(call).iter().copied() {
-        mishaps.extend([Mishap::Crash { applied }, Mishap::Broken { applied }, Mishap::Silent { applied }]);
+    if call.writes() {
+        mishaps.extend([409, 429, 503].map(Mishap::Refused));
+        for applied in [false, true] {
+            mishaps.extend([Mishap::Crash { applied }, Mishap::Broken { applied }, Mishap::Silent { applied }]);
+        }
+    } else {
+        mishaps.extend(one_of(record, [429, 503].map(Mishap::Refused)));
+        mishaps.extend(one_of(record, [Mishap::Broken { applied: false }, Mishap::Silent { applied: false }]));
+        mishaps.push(Mishap::Crash { applied: false });
     }
-    mishaps.extend([Mishap::LeaseLost, Mishap::Deleted, Mishap::Recreated]);
     mishaps
 }
 

@@ -71,7 +71,9 @@ pub fn differences(clean: &Run, faulty: &Run, allowance: Allowance, kind: &str, 
         }
         Allowance::AnotherWay => compare(&mut wrong, &judged(clean, kind), &judged(faulty, kind), "judgement"),
         Allowance::Gone => {
-            wrong.extend(faulty.end.iter().filter(|object| object["kind"] == kind).map(|o| format!("{} is there", name(o))));
+            wrong.extend(
+                faulty.end.iter().filter(|object| object["kind"] == kind).map(|o| format!("{} is there", name(o))),
+            );
         }
         Allowance::Anything => {}
     }
@@ -124,7 +126,11 @@ fn judged(run: &Run, kind: &str) -> BTreeMap<String, String> {
 }
 
 fn name(object: &Value) -> String {
-    format!("{} {}", object["kind"].as_str().unwrap_or_default(), object["metadata"]["name"].as_str().unwrap_or_default())
+    format!(
+        "{} {}",
+        object["kind"].as_str().unwrap_or_default(),
+        object["metadata"]["name"].as_str().unwrap_or_default()
+    )
 }
 
 fn timeless(value: &Value) -> Value {
@@ -134,8 +140,18 @@ fn timeless(value: &Value) -> Value {
             Value::Object(kept.map(|(field, value)| (field.clone(), timeless(value))).collect())
         }
         Value::Array(items) => Value::Array(items.iter().map(timeless).collect()),
+        // A point is named by when its object was created.
+        Value::String(text) => Value::String(without_moment(text)),
         other => other.clone(),
     }
+}
+
+/// Replaces a moment such as `20261124T060000Z` in a text.
+fn without_moment(text: &str) -> String {
+    let is_moment = |part: &&[u8]| part.len() == 16 && part[8] == b'T' && part[15] == b'Z' && part[..8].is_ascii();
+    let digits = |part: &[u8]| part.iter().filter(|byte| byte.is_ascii_digit()).count() == 14;
+    let found = text.as_bytes().windows(16).position(|part| is_moment(&part) && digits(part));
+    found.map_or_else(|| text.to_owned(), |at| format!("{}<moment>{}", &text[..at], &text[at + 16..]))
 }
 
 fn is_of_time(field: &str) -> bool {

@@ -4,12 +4,14 @@
 mod apply;
 mod handle;
 mod kinds;
+mod object;
 mod request;
 mod server;
 mod store;
 mod validate;
 
 pub use kinds::Kind;
+pub use object::Object;
 pub use request::{Call, Verb};
-pub use server::{ApiServer, Check, Record, Signal};
-pub use store::{ChangeType, DeleteOptions, Key, Store};
+pub use server::{ApiServer, Check, Mishaps, Record, Refuses, Signal};
+pub use store::{ChangeType, DeleteOptions, Key, Store, hex_digest};

@@ -1,7 +1,7 @@
 //! The tower service under kube's client: serves requests, keeps a record of each, and lets mishaps happen to them.
 
-use super::handle::{answer, metadata, status};
-use super::request::Call;
+use super::handle::{answer, shown, status};
+use super::request::{Call, Verb};
 use super::store::{Change, ChangeType, Key, Refusal, Store};
 use crate::clock::Clock;
 use crate::fault::{self, Mishap};
@@ -13,7 +13,6 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use kube::Client;
 use kube::client::Body;
-use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,6 +24,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Answer = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 /// Chooses what happens to a request.
 pub type Mishaps = Box<dyn FnMut(&Record) -> Option<Mishap> + Send>;
+/// Says which requests are refused by quota or RBAC.
+pub type Refuses = fn(&Call) -> bool;
 /// Says which invariants are broken.
 pub type Check = Box<dyn FnMut(&Store) -> Vec<String> + Send>;
 
@@ -38,7 +39,7 @@ pub struct Record {
     /// When it came.
     pub at: Duration,
     /// What it asked for.
-    pub call: Call,
+    pub call: Arc<Call>,
     /// Answer of the server, also when it never reached the process; `None` when nothing was done.
     pub code: Option<u16>,
     /// What went wrong.
@@ -65,6 +66,7 @@ struct State {
     store: Store,
     records: Vec<Record>,
     mishaps: Mishaps,
+    refuses: Refuses,
     check: Check,
     broken: Vec<String>,
     signal: Option<Signal>,
@@ -82,17 +84,24 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// A server without objects.
-    pub fn new(clock: Clock, mishaps: Mishaps, check: Check) -> Self {
+    /// A server with these objects and this past.
+    pub fn new(
+        clock: Clock,
+        (store, records): (Store, Vec<Record>),
+        mishaps: Mishaps,
+        refuses: Refuses,
+        check: Check,
+    ) -> Self {
         let state = State {
-            store: Store::new(clock),
-            records: Vec::new(),
+            store,
+            records,
             mishaps,
+            refuses,
             check,
             broken: Vec::new(),
             signal: None,
             subject: None,
-            leads: Arc::default(),
+            leads: Arc::new(AtomicBool::new(true)),
             reversed: false,
             watches: tokio::sync::watch::Sender::new(0),
         };
@@ -132,6 +141,12 @@ impl ApiServer {
         self.state.lock().unwrap().leads = leads;
     }
 
+    /// The objects and the requests up to now, for another server.
+    pub fn past(&self, clock: Clock) -> (Store, Vec<Record>) {
+        let state = self.state.lock().unwrap();
+        (state.store.fork(clock), state.records.clone())
+    }
+
     /// Lists in the opposite order from now on.
     pub fn reverse_lists(&self) {
         self.state.lock().unwrap().reversed = true;
@@ -167,7 +182,7 @@ impl ApiServer {
     async fn serve(self, process: usize, request: Request<Body>) -> Result<Response<Answer>, Failure> {
         let (head, body) = request.into_parts();
         let body = body.collect_bytes().await?;
-        let Some(call) = Call::read(&head, &body) else {
+        let Some(call) = Call::read(&head, &body).map(Arc::new) else {
             return Ok(respond(404, Bytes::from_static(b"404 page not found")));
         };
         let index = self.arrive(process, &call);
@@ -190,7 +205,7 @@ impl ApiServer {
             }
             Some(Mishap::Refused(code)) => {
                 let refusal = Refusal { code, reason: reason(code), message: "injected by the simulation".to_owned() };
-                return Ok(respond(code, json_bytes(&status(&refusal))));
+                return Ok(respond(code, status(&refusal)));
             }
             Some(Mishap::Paused) => {
                 let go_on = Arc::new(Notify::new());
@@ -205,38 +220,46 @@ impl ApiServer {
             }
             None => {}
         }
-        if call.verb == super::Verb::Watch {
+        if call.verb == Verb::Watch {
             return Ok(self.watch(call));
         }
         let (code, body) = self.perform(index, &call);
         Ok(respond(code, body))
     }
 
-    fn arrive(&self, process: usize, call: &Call) -> usize {
+    fn arrive(&self, process: usize, call: &Arc<Call>) -> usize {
         let at = self.clock.elapsed();
         let state = &mut *self.state.lock().unwrap();
         let index = state.records.len();
-        let mut record = Record { index, process, at, call: call.clone(), code: None, mishap: None };
+        let mut record = Record { index, process, at, call: Arc::clone(call), code: None, mishap: None };
         record.mishap = (state.mishaps)(&record);
+        if call.writes() && !state.leads.load(Ordering::Relaxed) {
+            state.broken.push(format!("{call} by a process that does not lead"));
+        }
         state.records.push(record);
         index
     }
 
     fn perform(&self, index: usize, call: &Call) -> (u16, Bytes) {
-        let (code, mut body) = match self.with(|store| answer(store, call)) {
-            Ok(body) => (if call.verb == super::Verb::Create { 201 } else { 200 }, body),
-            Err(refusal) => (refusal.code, Arc::new(status(&refusal))),
+        let (refused, reversed) = {
+            let state = self.state.lock().unwrap();
+            ((state.refuses)(call), state.reversed)
         };
-        let state = &mut *self.state.lock().unwrap();
-        if state.reversed && let Some(items) = Arc::make_mut(&mut body)["items"].as_array_mut() {
-            items.reverse();
-        }
-        state.records[index].code = Some(code);
-        (code, json_bytes(&body))
+        let done = if refused {
+            Err(Refusal { code: 403, reason: reason(403), message: format!("{call}: exceeded quota") })
+        } else {
+            self.with(|store| answer(store, call, reversed))
+        };
+        let (code, body) = match done {
+            Ok(body) => (if call.verb == Verb::Create { 201 } else { 200 }, body),
+            Err(refusal) => (refusal.code, status(&refusal)),
+        };
+        self.state.lock().unwrap().records[index].code = Some(code);
+        (code, body)
     }
 
     /// A watch: what happened since its version, then what happens.
-    fn watch(&self, call: Call) -> Response<Answer> {
+    fn watch(&self, call: Arc<Call>) -> Response<Answer> {
         let version = call.query["resourceVersion"].parse().unwrap();
         let seconds = call.query.get("timeoutSeconds").and_then(|text| text.parse().ok()).unwrap_or(290);
         let (news, ends) = {
@@ -258,7 +281,7 @@ impl ApiServer {
 
 struct Watch {
     server: ApiServer,
-    call: Call,
+    call: Arc<Call>,
     version: u64,
     news: tokio::sync::watch::Receiver<u64>,
     ends: tokio::sync::watch::Receiver<u64>,
@@ -271,18 +294,17 @@ impl Watch {
         loop {
             let lines = {
                 let state = self.server.state.lock().unwrap();
-                match state.store.changes_since(self.version) {
-                    None => None,
-                    Some(changes) => Some(changes.iter().filter_map(|change| event(&self.call, change)).collect::<String>()),
-                }
+                let shown =
+                    |changes: &[Change]| changes.iter().filter_map(|change| event(&self.call, change)).collect();
+                state.store.changes_since(self.version).map::<Vec<Bytes>, _>(shown)
             };
             let Some(lines) = lines else {
                 let gone = Refusal { code: 410, reason: "Expired", message: "too old resource version".to_owned() };
-                return Some((json_bytes(&json!({"type": "ERROR", "object": status(&gone)})), None));
+                return Some((line("ERROR", &status(&gone)), None));
             };
             self.version = *self.news.borrow_and_update();
             if !lines.is_empty() {
-                return Some((Bytes::from(lines), Some(self)));
+                return Some((Bytes::from(lines.concat()), Some(self)));
             }
             tokio::select! {
                 biased;
@@ -295,7 +317,7 @@ impl Watch {
 }
 
 /// One line of a watch.
-fn event(call: &Call, change: &Change) -> Option<String> {
+fn event(call: &Call, change: &Change) -> Option<Bytes> {
     let object = &change.object;
     let wanted = object["kind"] == call.kind.name
         && object["metadata"]["namespace"] == call.namespace.as_str()
@@ -305,17 +327,16 @@ fn event(call: &Call, change: &Change) -> Option<String> {
         ChangeType::Modified => "MODIFIED",
         ChangeType::Deleted => "DELETED",
     };
-    let shown = || if call.metadata_only { metadata(object) } else { Value::clone(object) };
-    wanted.then(|| format!("{}\n", json!({"type": what, "object": shown()})))
+    wanted.then(|| line(what, &shown(object, call)))
+}
+
+fn line(what: &str, object: &[u8]) -> Bytes {
+    Bytes::from([format!(r#"{{"type":"{what}","object":"#).as_bytes(), object, b"}\n"].concat())
 }
 
 fn respond(code: u16, body: Bytes) -> Response<Answer> {
     let frame = stream::once(std::future::ready(Ok(Frame::data(body)))).boxed();
     Response::builder().status(code).body(StreamBody::new(frame)).unwrap()
-}
-
-fn json_bytes(value: &Value) -> Bytes {
-    Bytes::from(serde_json::to_vec(value).unwrap())
 }
 
 const fn reason(code: u16) -> &'static str {

@@ -2,6 +2,7 @@
 
 use super::apply;
 use super::kinds::Kind;
+use super::object::Object;
 use super::validate::validate;
 use crate::clock::Clock;
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ pub struct Change {
     /// What happened.
     pub what: ChangeType,
     /// The object after the change, or as it was last.
-    pub object: Arc<Value>,
+    pub object: Arc<Object>,
 }
 
 /// How an object is to be deleted.
@@ -92,12 +93,12 @@ pub struct DeleteOptions {
 /// All objects of one API server.
 pub struct Store {
     clock: Clock,
-    objects: BTreeMap<Key, Arc<Value>>,
+    objects: BTreeMap<Key, Arc<Object>>,
     births: BTreeMap<Key, u32>,
     changes: Vec<Change>,
     version: u64,
     oldest: u64,
-    applied: BTreeMap<(String, String), Value>,
+    applied: BTreeMap<(String, String), Arc<Value>>,
     news: watch::Sender<u64>,
 }
 
@@ -116,18 +117,32 @@ impl Store {
         }
     }
 
+    /// The same objects with the same history, in a time of their own.
+    pub fn fork(&self, clock: Clock) -> Self {
+        Self {
+            clock,
+            objects: self.objects.clone(),
+            births: self.births.clone(),
+            changes: self.changes.clone(),
+            version: self.version,
+            oldest: self.oldest,
+            applied: self.applied.clone(),
+            news: watch::Sender::new(self.version),
+        }
+    }
+
     /// One object.
-    pub fn get(&self, key: &Key) -> Option<&Arc<Value>> {
+    pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
         self.objects.get(key)
     }
 
     /// All objects of a kind, by name.
     pub fn list(&self, kind: &str) -> impl Iterator<Item = &Value> {
-        self.objects.iter().filter(move |(key, _)| key.kind == kind).map(|(_, object)| &**object)
+        self.objects.iter().filter(move |(key, _)| key.kind == kind).map(|(_, object)| &***object)
     }
 
     /// Everything.
-    pub fn objects(&self) -> impl Iterator<Item = &Arc<Value>> {
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
         self.objects.values()
     }
 
@@ -164,7 +179,7 @@ impl Store {
     }
 
     /// Creates an object.
-    pub fn create(&mut self, kind: &'static Kind, namespace: &str, mut object: Value) -> Result<Arc<Value>, Refusal> {
+    pub fn create(&mut self, kind: &'static Kind, namespace: &str, mut object: Value) -> Result<Arc<Object>, Refusal> {
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.name);
         object["metadata"]["namespace"] = json!(namespace);
@@ -189,11 +204,11 @@ impl Store {
     }
 
     /// Changes an object; a change that changes nothing has no version.
-    pub fn change(&mut self, key: &Key, edit: impl FnOnce(&mut Value)) -> Result<Arc<Value>, Refusal> {
+    pub fn change(&mut self, key: &Key, edit: impl FnOnce(&mut Value)) -> Result<Arc<Object>, Refusal> {
         let before = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
         let mut after = Value::clone(before);
         edit(&mut after);
-        if after == **before {
+        if after == ***before {
             return Ok(Arc::clone(before));
         }
         let kind = Kind::named(key.kind);
@@ -213,7 +228,7 @@ impl Store {
     }
 
     /// Server-side apply to the status subresource, with force.
-    pub fn apply_status(&mut self, key: &Key, manager: &str, patch: &Value) -> Result<Arc<Value>, Refusal> {
+    pub fn apply_status(&mut self, key: &Key, manager: &str, patch: &Value) -> Result<Arc<Object>, Refusal> {
         let live = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
         let meta = &live["metadata"];
         for field in ["resourceVersion", "uid"] {
@@ -223,7 +238,7 @@ impl Store {
             }
         }
         let owner = (meta["uid"].as_str().unwrap().to_owned(), manager.to_owned());
-        let last = self.applied.insert(owner, patch["status"].clone()).unwrap_or_default();
+        let last = self.applied.insert(owner, Arc::new(patch["status"].clone())).unwrap_or_default();
         self.change(key, |object| apply::merge(&mut object["status"], &last, &patch["status"]))
     }
 
@@ -247,10 +262,13 @@ impl Store {
 
     /// Deletes what is owned only by objects that are gone; says whether there was any.
     pub fn collect_garbage(&mut self) -> bool {
-        let alive: BTreeSet<Option<&str>> = self.objects.values().map(|object| object["metadata"]["uid"].as_str()).collect();
-        let orphan = |object: &&Arc<Value>| {
+        let alive: BTreeSet<Option<&str>> =
+            self.objects.values().map(|object| object["metadata"]["uid"].as_str()).collect();
+        let orphan = |object: &&Arc<Object>| {
             let owners = object["metadata"]["ownerReferences"].as_array();
-            owners.is_some_and(|owners| !owners.is_empty() && !owners.iter().any(|owner| alive.contains(&owner["uid"].as_str())))
+            owners.is_some_and(|owners| {
+                !owners.is_empty() && !owners.iter().any(|owner| alive.contains(&owner["uid"].as_str()))
+            })
         };
         let orphans: Vec<Key> = self.objects.values().filter(orphan).map(|object| Key::of(object)).collect();
         for key in &orphans {
@@ -260,21 +278,21 @@ impl Store {
         !orphans.is_empty()
     }
 
-    fn put(&mut self, key: Key, object: Value, what: ChangeType) -> Arc<Value> {
+    fn put(&mut self, key: Key, object: Value, what: ChangeType) -> Arc<Object> {
         let object = self.log(object, what);
         self.objects.insert(key, Arc::clone(&object));
         object
     }
 
-    fn remove(&mut self, key: &Key) -> Arc<Value> {
+    fn remove(&mut self, key: &Key) -> Arc<Object> {
         let object = Value::clone(&self.objects.remove(key).unwrap());
         self.log(object, ChangeType::Deleted)
     }
 
-    fn log(&mut self, mut object: Value, what: ChangeType) -> Arc<Value> {
+    fn log(&mut self, mut object: Value, what: ChangeType) -> Arc<Object> {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let object = Arc::new(object);
+        let object = Object::new(object);
         self.changes.push(Change { version: self.version, what, object: Arc::clone(&object) });
         self.news.send_replace(self.version);
         object
@@ -287,7 +305,11 @@ fn has_finalizers(object: &Value) -> bool {
 
 /// The same in every run for the same object, and different for the next object of the same name.
 fn uid(key: &Key, birth: u32) -> String {
-    let hash = Sha256::digest(format!("{}/{}/{}/{birth}", key.kind, key.namespace, key.name));
-    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    let hex = hex_digest(&format!("{}/{}/{}/{birth}", key.kind, key.namespace, key.name));
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32])
+}
+
+/// SHA-256 of a text in hexadecimal.
+pub fn hex_digest(text: &str) -> String {
+    Sha256::digest(text).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -11,7 +11,8 @@ pub fn validate(object: &Value) -> Result<(), Refusal> {
     // A Job's name becomes a label of its pods.
     let longest = if kind == "Job" { 63 } else { 253 };
     require(is_name(name, longest), || format!("metadata.name: {name:?}"))?;
-    let labels = meta["labels"].as_object().into_iter().chain(object["spec"]["template"]["metadata"]["labels"].as_object());
+    let labels =
+        meta["labels"].as_object().into_iter().chain(object["spec"]["template"]["metadata"]["labels"].as_object());
     for (key, value) in labels.flatten() {
         let value = value.as_str().unwrap_or_default();
         require(is_label_value(value), || format!("metadata.labels: {key}={value}"))?;
@@ -47,8 +48,8 @@ fn status(status: &Value) -> Result<(), Refusal> {
     require(conditions.len() <= 16 && attempts.len() <= 11, || "a list is too long".to_owned())?;
     for condition in &conditions {
         let reason = condition["reason"].as_str().unwrap_or_default();
-        let word = reason.starts_with(|c: char| c.is_ascii_alphabetic())
-            && reason.chars().all(|c| c.is_ascii_alphanumeric());
+        let word =
+            reason.starts_with(|c: char| c.is_ascii_alphabetic()) && reason.chars().all(|c| c.is_ascii_alphanumeric());
         require(word, || format!("reason {reason:?} of a condition"))?;
         require(condition["message"].is_string(), || "a condition without message".to_owned())?;
         require(condition["lastTransitionTime"].is_string(), || "a condition without time".to_owned())?;

@@ -1,13 +1,13 @@
 //! The agent and the target volume, as far as the controller can tell them from real ones.
 
 use super::database::{Database, STORE};
+use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use graph_backup_operator::agent::run::{BackupRun, InspectRun, RUN_VARIABLE};
 use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
 use graph_backup_operator::api::{Fence, Movement, Reason, Verification};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Points on the volume, by their place.
@@ -66,11 +66,11 @@ impl Running {
         if check && before.movement(&after) != Movement::None {
             return moved;
         }
-        let digest = Sha256::digest(format!("{} {} {place}", self.run.owner.uid, self.run.attempt));
+        let digest = hex_digest(&format!("{} {}", self.run.owner.uid, self.run.attempt));
         let point = Published {
             owner_uid: self.run.owner.uid.clone(),
             attempt: self.run.attempt,
-            manifest_digest: format!("sha256:{}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+            manifest_digest: format!("sha256:{digest}"),
             store_id: STORE,
             last_transaction: 42,
             files: 11,

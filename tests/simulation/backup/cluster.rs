@@ -7,13 +7,12 @@ use super::pods::{self, Stuck};
 use crate::apiserver::{ChangeType, DeleteOptions, Key, Kind, Store};
 use crate::clock::Clock;
 use graph_backup_operator::agent::verdict::{Published, Verdict};
-use graph_backup_operator::api::names::{ATTEMPT_LABEL, TASK_LABEL};
 use graph_backup_operator::api::Reason;
+use graph_backup_operator::api::names::{ATTEMPT_LABEL, TASK_LABEL};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// What becomes of a Job.
 #[derive(Clone, Copy, Debug)]
@@ -48,15 +47,40 @@ pub enum Behaviour {
     Hangs,
 }
 
+/// What somebody does.
+pub type Act = fn(&mut Store);
+
 /// What a script says about the world.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Script {
     /// Backup Jobs by attempt; those beyond the end are honest.
     pub backups: Vec<Behaviour>,
     /// Inspect Jobs by attempt; those beyond the end are honest.
     pub inspections: Vec<Behaviour>,
+    /// Seconds that the tool needs.
+    pub tool_seconds: u64,
     /// What people do, and after how many seconds.
-    pub people: Vec<(u64, fn(&mut Store))>,
+    pub people: Vec<(u64, Act)>,
+    /// What people do while the first backup Job runs.
+    pub people_in_mid_run: Vec<Act>,
+    /// Seconds for which the operator is down from the beginning, ...
+    pub down_at_first: u64,
+    /// ... and from the time when the first backup Job runs.
+    pub down_in_mid_run: u64,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            backups: Vec::new(),
+            inspections: Vec::new(),
+            tool_seconds: 15,
+            people: Vec::new(),
+            people_in_mid_run: Vec::new(),
+            down_at_first: 0,
+            down_in_mid_run: 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +97,8 @@ enum What {
 #[derive(Clone, Debug)]
 enum Deed {
     Job { key: Key, uid: String, what: What },
-    People(fn(&mut Store)),
+    People(Act),
+    MidRun,
 }
 
 /// The cluster.
@@ -82,26 +107,39 @@ pub struct Cluster {
     script: Script,
     database: Database,
     volume: Arc<Mutex<Volume>>,
-    agenda: BTreeMap<(Instant, usize), Deed>,
+    agenda: BTreeMap<(Duration, usize), Deed>,
     planned: usize,
     running: BTreeMap<String, Running>,
     seen: u64,
+    down_until: Duration,
 }
 
 impl Cluster {
     /// A cluster that goes by a script.
     pub fn new(clock: Clock, script: Script, database: Database, volume: Arc<Mutex<Volume>>) -> Self {
-        let people = script.people.clone();
+        let (people, down_until) = (script.people.clone(), Duration::from_secs(script.down_at_first));
         let (agenda, running) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { clock, script, database, volume, agenda, planned: 0, running, seen: 0 };
+        let mut cluster = Self { clock, script, database, volume, agenda, planned: 0, running, seen: 0, down_until };
         for (second, act) in people {
-            cluster.plan(clock.at(second), Deed::People(act));
+            cluster.plan(Duration::from_secs(second), Deed::People(act));
         }
         cluster
     }
 
+    /// The same cluster in another time, around another database and volume.
+    pub fn fork(&self, clock: Clock, database: Database, volume: Arc<Mutex<Volume>>) -> Self {
+        let (script, agenda, running) = (self.script.clone(), self.agenda.clone(), self.running.clone());
+        let (planned, seen, down_until) = (self.planned, self.seen, self.down_until);
+        Self { clock, script, database, volume, agenda, planned, running, seen, down_until }
+    }
+
+    /// Until when the operator is down.
+    pub const fn down_until(&self) -> Duration {
+        self.down_until
+    }
+
     /// When something happens next.
-    pub fn next(&self) -> Option<Instant> {
+    pub fn next(&self) -> Option<Duration> {
         self.agenda.keys().next().map(|(at, _)| *at)
     }
 
@@ -109,7 +147,7 @@ impl Cluster {
     pub fn act(&mut self, store: &mut Store) {
         loop {
             self.notice_jobs(store);
-            let due = self.agenda.first_entry().filter(|entry| entry.key().0 <= Instant::now());
+            let due = self.agenda.first_entry().filter(|entry| entry.key().0 <= self.clock.elapsed());
             let Some(deed) = due.map(std::collections::btree_map::OccupiedEntry::remove) else {
                 if store.collect_garbage() {
                     continue;
@@ -118,6 +156,12 @@ impl Cluster {
             };
             match deed {
                 Deed::People(act) => act(store),
+                Deed::MidRun => {
+                    self.down_until = self.clock.elapsed() + Duration::from_secs(self.script.down_in_mid_run);
+                    for act in &self.script.people_in_mid_run {
+                        act(store);
+                    }
+                }
                 Deed::Job { key, uid, what } => {
                     // Only the very Job that the deed was planned for.
                     let job = store.get(&key).filter(|job| job["metadata"]["uid"] == uid.as_str()).map(Arc::clone);
@@ -129,14 +173,14 @@ impl Cluster {
         }
     }
 
-    fn plan(&mut self, at: Instant, deed: Deed) {
+    fn plan(&mut self, at: Duration, deed: Deed) {
         self.agenda.insert((at, self.planned), deed);
         self.planned += 1;
     }
 
     fn plan_job(&mut self, job: &Value, seconds: u64, what: What) {
         let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
-        self.plan(Instant::now() + Duration::from_secs(seconds), Deed::Job { key: Key::of(job), uid, what });
+        self.plan(self.clock.elapsed() + Duration::from_secs(seconds), Deed::Job { key: Key::of(job), uid, what });
     }
 
     fn notice_jobs(&mut self, store: &Store) {
@@ -179,8 +223,8 @@ impl Cluster {
             }
             What::Deadline if !over => {
                 // The agent's word goes with its pod.
-                let _ = store.delete(&pod_key(job), &DeleteOptions::default());
                 self.do_job(store, job, What::AlmostFinish { complete: false, reason: "DeadlineExceeded" });
+                let _ = store.delete(&pod_key(job), &DeleteOptions::default());
             }
             What::Expire => store.delete(&Key::of(job), &DeleteOptions::default()).unwrap(),
             // It was ended meanwhile.
@@ -199,11 +243,15 @@ impl Cluster {
         }
         set_status(store, &pod_key(job), pods::running());
         if job["metadata"]["labels"][TASK_LABEL] == "backup" {
+            if self.running.is_empty() {
+                self.plan(self.clock.elapsed() + Duration::from_secs(5), Deed::MidRun);
+            }
             let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
             self.running.insert(uid, Running::start(job, &self.database));
         }
         if !matches!(behaviour, Behaviour::Hangs) {
-            self.plan_job(job, 15, What::End);
+            let inspects = job["metadata"]["labels"][TASK_LABEL] == "inspect";
+            self.plan_job(job, if inspects { 15 } else { self.script.tool_seconds }, What::End);
         }
     }
 
@@ -234,6 +282,9 @@ impl Cluster {
             }
             Behaviour::PodVanishes { published } => {
                 self.work_if(job, published);
+                // The Job controller takes note of a pod before it lets it go.
+                let gone = json!({"uncountedTerminatedPods": {"failed": [pods::name_of(job)]}});
+                store.change(&Key::of(job), |job| job["status"] = gone).unwrap();
                 store.delete(&pod_key(job), &DeleteOptions::default()).unwrap();
                 self.plan_job(job, 1, What::AlmostFinish { complete: false, reason: "BackoffLimitExceeded" });
                 return;
@@ -248,7 +299,7 @@ impl Cluster {
         set_status(store, &pod_key(job), pods::ended(exit_code, &message));
         let complete = exit_code == 0;
         let reason = if complete { "CompletionsReached" } else { "BackoffLimitExceeded" };
-        self.plan_job(job, 1, What::AlmostFinish { complete, reason });
+        self.do_job(store, job, What::AlmostFinish { complete, reason });
     }
 
     /// The agent does what its Job asks for.

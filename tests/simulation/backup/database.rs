@@ -26,6 +26,7 @@ pub struct Database {
     state: Arc<Mutex<State>>,
 }
 
+#[derive(Clone)]
 struct State {
     looks: Vec<Look>,
     /// How often the master has moved.
@@ -38,6 +39,11 @@ impl Database {
         let mut looks = looks.to_vec();
         looks.reverse();
         Self { state: Arc::new(Mutex::new(State { looks, moves: 0 })) }
+    }
+
+    /// Another database in the same state.
+    pub fn fork(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.state.lock().unwrap().clone())) }
     }
 
     /// The master changes.

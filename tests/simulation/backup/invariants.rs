@@ -8,10 +8,13 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-/// Judges the stored objects after every change; remembers what may not change any more.
-pub fn checker(volume: Arc<Mutex<Volume>>) -> Check {
-    let mut before: BTreeMap<String, Value> = BTreeMap::new();
+/// Status of each object by UID, as it was last: some of it may not change any more.
+pub type Memory = BTreeMap<String, Value>;
+
+/// Judges the stored objects after every change.
+pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check {
     Box::new(move |store| {
+        let before = &mut *memory.lock().unwrap();
         let mut broken = Vec::new();
         for backup in store.list("GraphBackup") {
             let uid = backup["metadata"]["uid"].as_str().unwrap();
@@ -25,7 +28,7 @@ pub fn checker(volume: Arc<Mutex<Volume>>) -> Check {
             }
             jobs(store, backup, &mut wrong);
         }
-        broken.extend(store.list("Job").filter(is_ours).filter_map(owner));
+        broken.extend(store.list("Job").filter(|job| is_ours(job)).filter_map(owner));
         broken
     })
 }
@@ -76,7 +79,9 @@ fn history(before: &Value, after: &Value, wrong: &mut impl FnMut(&str)) {
     let (old, new) = (attempts(before), attempts(after));
     let ended = |attempt: &Value| !attempt["completionTime"].is_null();
     for (index, attempt) in old.iter().enumerate() {
-        let kept = new.get(index).is_some_and(|now| if ended(attempt) { now == attempt } else { now["job"] == attempt["job"] });
+        let kept = new
+            .get(index)
+            .is_some_and(|now| if ended(attempt) { now == attempt } else { now["job"] == attempt["job"] });
         if !kept {
             wrong("an attempt was forgotten or rewritten");
         }
@@ -113,7 +118,7 @@ fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
     }
 }
 
-fn is_ours(job: &&Value) -> bool {
+fn is_ours(job: &Value) -> bool {
     job["metadata"]["labels"][MANAGED_BY_LABEL] == MANAGED_BY
 }
 

@@ -28,15 +28,15 @@ pub enum Stuck {
 
 /// Status of a pod that does not start.
 pub fn stuck(why: Stuck) -> Value {
-    let scheduled = |status: &str, message: &str| {
-        json!([{"type": "PodScheduled", "status": status, "reason": "Unschedulable", "message": message}])
-    };
+    let scheduled = |status: &str, message: &str| json!([{"type": "PodScheduled", "status": status, "reason": "Unschedulable", "message": message}]);
     match why {
         Stuck::Image => {
             let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
             json!({"phase": "Pending", "conditions": scheduled("True", ""), "containerStatuses": [container(&waiting)]})
         }
-        Stuck::Unschedulable => json!({"phase": "Pending", "conditions": scheduled("False", "0/3 nodes are available")}),
+        Stuck::Unschedulable => {
+            json!({"phase": "Pending", "conditions": scheduled("False", "0/3 nodes are available")})
+        }
     }
 }
 

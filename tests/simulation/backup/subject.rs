@@ -3,7 +3,8 @@
 use super::agent::Volume;
 use super::cluster::Cluster;
 use super::database::Database;
-use crate::apiserver::{Key, Store};
+use super::invariants::{Memory, checker};
+use crate::apiserver::{Check, Key, Object, Store};
 use crate::clock::Clock;
 use crate::driver::{After, Subject};
 use futures::FutureExt;
@@ -19,7 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::time::Instant;
+use std::time::Duration;
 
 /// The controller, its cluster, its database and its volume.
 pub struct Backups {
@@ -31,8 +32,8 @@ pub struct Backups {
     pub database: Database,
     /// Where the points are.
     pub volume: Arc<Mutex<Volume>>,
-    /// When the operator is down.
-    pub down: Option<(u64, u64)>,
+    /// What the invariants remember.
+    pub memory: Arc<Mutex<Memory>>,
 }
 
 impl Subject for Backups {
@@ -51,13 +52,16 @@ impl Subject for Backups {
         ))
     }
 
-    fn pass(process: &Arc<Context>, object: &Value) -> BoxFuture<'static, After> {
+    fn pass(process: &Arc<Context>, object: &Object) -> BoxFuture<'static, After> {
         let context = Arc::clone(process);
-        let object: Arc<DeserializeGuard<GraphBackup>> = Arc::new(DeserializeGuard::deserialize(object).unwrap());
+        let object = object.typed(|value| DeserializeGuard::<GraphBackup>::deserialize(value).unwrap());
         async move {
             match controller::pass(Arc::clone(&object), Arc::clone(&context)).await {
                 Ok(again) => After::Done(again),
-                Err(error) => After::Failed(error.to_string(), controller::retry_after(&object, &error, &context)),
+                Err(error) => {
+                    let again = controller::retry_after(&object, &error, &context);
+                    After::Failed(error.to_string(), again)
+                }
             }
         }
         .boxed()
@@ -86,7 +90,7 @@ impl Subject for Backups {
         }
     }
 
-    fn next(&self) -> Option<Instant> {
+    fn next(&self) -> Option<Duration> {
         self.cluster.next()
     }
 
@@ -94,12 +98,24 @@ impl Subject for Backups {
         self.cluster.act(store);
     }
 
-    fn down(&self) -> Option<(u64, u64)> {
-        self.down
+    fn down_until(&self) -> Duration {
+        self.cluster.down_until()
     }
 
     fn is_over(object: &Value) -> bool {
         let status = GraphBackupStatus::deserialize(&object["status"]);
         status.is_ok_and(|status| is_terminal(&status))
+    }
+
+    fn check(&self) -> Check {
+        checker(Arc::clone(&self.volume), Arc::clone(&self.memory))
+    }
+
+    fn fork(&self, clock: Clock) -> Self {
+        let database = self.database.fork();
+        let volume = Arc::new(Mutex::new(self.volume.lock().unwrap().clone()));
+        let memory = Arc::new(Mutex::new(self.memory.lock().unwrap().clone()));
+        let cluster = self.cluster.fork(clock, database.clone(), Arc::clone(&volume));
+        Self { clock, cluster, database, volume, memory }
     }
 }

@@ -7,8 +7,10 @@ use graph_backup_operator::api::Reason;
 use graph_backup_operator::discovery::DiscoveryError;
 use serde_json::json;
 
-const NO_MASTER: Look =
-    Look::Fails(|| DiscoveryError::NoMaster { cluster: "neo4j.ha".to_owned(), detail: "no member is there".to_owned() });
+const NO_MASTER: Look = Look::Fails(|| DiscoveryError::NoMaster {
+    cluster: "neo4j.ha".to_owned(),
+    detail: "no member is there".to_owned(),
+});
 const NO_QUORUM: Look = Look::Fails(|| DiscoveryError::EnsembleUnavailable {
     servers: "zk-0.zk:2181".to_owned(),
     detail: "connection refused".to_owned(),
@@ -18,10 +20,8 @@ const ELECTION: Look = Look::Fails(|| DiscoveryError::ElectionRunning {
     detail: "two members claim to be master".to_owned(),
 });
 const GARBAGE: Look = Look::Fails(|| DiscoveryError::ZnodeUnreadable { problem: "/neo4j.ha has 3 bytes".to_owned() });
-const TWO_ROOTS: Look = Look::Fails(|| DiscoveryError::MultipleRoots {
-    servers: "zk-0.zk:2181".to_owned(),
-    roots: "/1_2,/3_4".to_owned(),
-});
+const TWO_ROOTS: Look =
+    Look::Fails(|| DiscoveryError::MultipleRoots { servers: "zk-0.zk:2181".to_owned(), roots: "/1_2,/3_4".to_owned() });
 
 pub fn master_moves_before_the_tool_starts() -> Scenario {
     scenario("master moves before the tool starts").backup_job(MasterMovesBefore).succeeds(&["1", "2"])
@@ -40,9 +40,7 @@ pub fn a_point_of_two_histories_never_counts() -> Scenario {
 }
 
 pub fn what_passes_is_waited_for() -> Scenario {
-    scenario("what passes is waited for")
-        .looks(&[NO_QUORUM, Look::Slow(15), NO_MASTER, ELECTION])
-        .succeeds(&["1"])
+    scenario("what passes is waited for").looks(&[NO_QUORUM, Look::Slow(15), NO_MASTER, ELECTION]).succeeds(&["1"])
 }
 
 pub fn no_master_until_time_is_over() -> Scenario {

@@ -1,7 +1,9 @@
 //! The verdict is lost with its pod or its Job: only the volume knows.
 
+use crate::apiserver::Key;
 use crate::backup::cluster::Behaviour::{Dies, Fails, Hangs, JobVanishes, PodVanishes, Says, SaysNothing};
 use crate::backup::scenario::{Scenario, scenario};
+use crate::fault::delete;
 use graph_backup_operator::api::Reason;
 use serde_json::json;
 
@@ -17,7 +19,10 @@ pub fn killed_after_publishing() -> Scenario {
 }
 
 pub fn pod_evicted_before_publishing() -> Scenario {
-    scenario("pod evicted before publishing").backup_job(PodVanishes { published: false }).succeeds(&["1", "1i", "2"])
+    scenario("pod evicted before publishing")
+        .spec("/retry/limit", json!(0))
+        .backup_job(PodVanishes { published: false })
+        .fails(Reason::JobLost, &["1", "1i"])
 }
 
 pub fn pod_evicted_after_publishing() -> Scenario {
@@ -25,19 +30,53 @@ pub fn pod_evicted_after_publishing() -> Scenario {
 }
 
 pub fn job_deleted_before_publishing() -> Scenario {
-    scenario("Job deleted before publishing").backup_job(JobVanishes { published: false }).succeeds(&["1", "1i", "2"])
+    scenario("Job deleted before publishing")
+        .tool_needs(60)
+        .backup_job(JobVanishes { published: false })
+        .succeeds(&["1", "1i", "2"])
 }
 
 pub fn job_deleted_after_publishing() -> Scenario {
-    scenario("Job deleted after publishing").backup_job(JobVanishes { published: true }).succeeds(&["1", "1i"])
+    scenario("Job deleted after publishing")
+        .tool_needs(60)
+        .backup_job(JobVanishes { published: true })
+        .succeeds(&["1", "1i"])
+}
+
+/// So soon that it looks as if the creation had been lost: it is created again, for the same attempt.
+pub fn job_deleted_right_after_its_creation() -> Scenario {
+    scenario("Job deleted right after its creation")
+        .tight()
+        .in_mid_run(|store| {
+            let keys: Vec<Key> = store.list("Job").map(Key::of).collect();
+            for key in keys {
+                delete(store, &key);
+            }
+        })
+        .succeeds(&["1", "1"])
+}
+
+/// Later than `deadlines.podStart`: a Job without a pod is not one whose pod did not start.
+pub fn pod_evicted_after_minutes() -> Scenario {
+    scenario("pod evicted after minutes")
+        .tool_needs(400)
+        .spec("/retry/limit", json!(0))
+        .backup_job(PodVanishes { published: true })
+        .succeeds(&["1", "1i"])
 }
 
 pub fn complete_without_a_word() -> Scenario {
-    scenario("complete without a word").backup_job(SaysNothing).succeeds(&["1", "1i", "2"])
+    scenario("complete without a word")
+        .spec("/retry/limit", json!(0))
+        .backup_job(SaysNothing)
+        .fails(Reason::JobLost, &["1", "1i"])
 }
 
 pub fn complete_with_words_of_no_meaning() -> Scenario {
-    scenario("complete with words of no meaning").backup_job(Says("backup OK!")).succeeds(&["1", "1i", "2"])
+    scenario("complete with words of no meaning")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Says("backup OK!"))
+        .fails(Reason::JobLost, &["1", "1i"])
 }
 
 pub fn the_volume_cannot_be_asked_either() -> Scenario {
@@ -49,12 +88,12 @@ pub fn the_volume_cannot_be_asked_either() -> Scenario {
 }
 
 pub fn the_job_is_gone_before_anybody_looks() -> Scenario {
-    scenario("the Job is gone before anybody looks").operator_down(2, 7200).succeeds(&["1", "1i"])
+    scenario("the Job is gone before anybody looks").operator_down_in_mid_run(7000).succeeds(&["1", "1i"])
 }
 
 pub fn the_failed_job_is_gone_before_anybody_looks() -> Scenario {
     scenario("the failed Job is gone before anybody looks")
-        .operator_down(2, 7200)
+        .operator_down_in_mid_run(7000)
         .backup_job(Fails(Reason::ToolFailed))
         .succeeds(&["1", "1i", "2"])
 }

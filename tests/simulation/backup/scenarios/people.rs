@@ -8,47 +8,44 @@ use graph_backup_operator::api::names::{BACKUP_UID_LABEL, MANAGED_BY_LABEL};
 use serde_json::{Value, json};
 
 pub fn deleted_before_the_first_look() -> Scenario {
-    scenario("deleted before the first look").operator_down(0, 20).at(10, delete_backup).is_deleted(&[])
+    scenario("deleted before the first look").operator_down_at_first(20).at(10, delete_backup).ends_deleted(&[])
 }
 
 pub fn deleted_while_the_job_runs() -> Scenario {
-    scenario("deleted while the Job runs").at(10, delete_backup).is_deleted(&["1"])
+    scenario("deleted while the Job runs").in_mid_run(delete_backup).ends_deleted(&["1"])
 }
 
 pub fn deleted_while_somebody_holds_it() -> Scenario {
     scenario("deleted while somebody holds it")
         .prepared(|store, _| change(store, |backup| backup["metadata"]["finalizers"] = json!(["example.com/hold"])))
-        .at(10, delete_backup)
+        .in_mid_run(delete_backup)
         .at(600, |store| change(store, |backup| backup["metadata"]["finalizers"] = json!([])))
-        .is_deleted(&["1"])
+        .ends_deleted(&["1"])
+        .also(|run: &Run| assert!(run.end.iter().all(|object| object["kind"] != "Event"), "work went on"))
 }
 
 pub fn recreated_while_the_job_runs() -> Scenario {
-    scenario("recreated while the Job runs").at(10, |store| recreate(store, &key())).succeeds(&["1", "1"])
+    scenario("recreated while the Job runs").in_mid_run(|store| recreate(store, &key())).succeeds(&["1", "1"])
 }
 
 pub fn label_of_the_job_removed() -> Scenario {
-    scenario("label of the Job removed")
-        .at(10, |store| strip(store, "Job", MANAGED_BY_LABEL))
-        .succeeds(&["1"])
+    scenario("label of the Job removed").in_mid_run(|store| strip(store, "Job", MANAGED_BY_LABEL)).succeeds(&["1"])
 }
 
 /// The pod cannot be found any more: its verdict is lost.
 pub fn label_of_the_pod_removed() -> Scenario {
     scenario("label of the pod removed")
-        .at(10, |store| strip(store, "Pod", BACKUP_UID_LABEL))
+        .in_mid_run(|store| strip(store, "Pod", BACKUP_UID_LABEL))
         .succeeds(&["1", "1i"])
 }
 
 /// Server-side apply: what is ours we take back, what is theirs stays.
 pub fn status_edited() -> Scenario {
     scenario("status edited")
-        .at(10, |store| {
+        .in_mid_run(|store| {
             change(store, |backup| {
                 let status = &mut backup["status"];
-                // Not yet there when the operator was down: then there is nothing to edit.
-                let Some(conditions) = status["conditions"].as_array_mut() else { return };
-                conditions.push(json!({
+                status["conditions"].as_array_mut().unwrap().push(json!({
                     "type": "Reviewed", "status": "True", "reason": "ByHand", "message": "",
                     "lastTransitionTime": "2026-11-24T06:00:00Z",
                 }));

@@ -1,10 +1,10 @@
 //! The cluster does not do what is wanted, or something claims what is not true.
 
-use crate::apiserver::{Kind, Record, Store, Verb};
+use crate::apiserver::{Call, Kind, Store, Verb};
 use crate::backup::cluster::Behaviour::{Dies, Forges, Stuck};
 use crate::backup::pods::Stuck::{Image, Unschedulable};
 use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, backup_uid, create_backup, create_claim, scenario};
-use graph_backup_operator::api::{Reason, StoreId, names};
+use graph_backup_operator::api::{Fence, Reason, StoreId, names};
 use serde_json::json;
 
 pub fn claim_comes_later() -> Scenario {
@@ -31,18 +31,18 @@ pub fn no_node_takes_the_pod() -> Scenario {
 }
 
 pub fn quota_refuses_every_job() -> Scenario {
-    scenario("quota refuses every Job").refusing(is_job_create).fails(Reason::JobRefused, &[])
+    scenario("quota refuses every Job").tight().refusing(is_job_create).fails(Reason::JobRefused, &[])
 }
 
-pub fn quota_refuses_jobs_for_a_while() -> Scenario {
-    scenario("quota refuses Jobs for a while")
-        .refusing(|record| is_job_create(record) && record.at.as_secs() < 5)
+pub fn quota_refuses_the_first_job() -> Scenario {
+    scenario("quota refuses the first Job")
         .tight()
+        .refusing(|call| is_job_create(call) && call.name.ends_with("-1"))
         .succeeds(&["2"])
 }
 
-fn is_job_create(record: &Record) -> bool {
-    record.call.verb == Verb::Create && record.call.kind.name == "Job"
+fn is_job_create(call: &Call) -> bool {
+    call.verb == Verb::Create && call.kind.name == "Job"
 }
 
 pub fn a_foreign_job_has_the_name() -> Scenario {
@@ -67,14 +67,14 @@ fn foreign_job(store: &mut Store, name: &str) {
 pub fn a_verdict_about_another_object() -> Scenario {
     scenario("a verdict about another object")
         .spec("/retry/limit", json!(0))
-        .backup_job(Forges(|point| point.owner_uid = "of-another-object".to_owned()))
+        .backup_job(Forges(|point| point.owner_uid.push('0')))
         .fails(Reason::ManifestMissing, &["1"])
 }
 
 pub fn a_verdict_without_a_digest() -> Scenario {
     scenario("a verdict without a digest")
         .spec("/retry/limit", json!(0))
-        .backup_job(Forges(|point| point.manifest_digest = "none".to_owned()))
+        .backup_job(Forges(|point| point.manifest_digest.clear()))
         .fails(Reason::ManifestMissing, &["1"])
 }
 
@@ -82,6 +82,19 @@ pub fn a_verdict_about_another_store() -> Scenario {
     scenario("a verdict about another store")
         .backup_job(Forges(|point| point.store_id = StoreId { creation_time: 1, random_id: 2 }))
         .fails(Reason::StoreMismatch, &["1"])
+}
+
+/// The agent's two readings agree, but not with the look-up that its Job was created for.
+pub fn a_verdict_from_another_master() -> Scenario {
+    scenario("a verdict from another master")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Forges(|point| {
+            if let Fence::Master(token) = &mut point.fence_before {
+                token.election_created += 1;
+            }
+            point.fence_after = point.fence_before.clone();
+        }))
+        .fails(Reason::MasterChanged, &["1"])
 }
 
 pub fn a_specification_that_contradicts_itself() -> Scenario {

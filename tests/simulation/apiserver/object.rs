@@ -1,0 +1,41 @@
+//! One version of an object, with what is made of it more than once.
+
+use bytes::Bytes;
+use serde_json::Value;
+use std::any::Any;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+/// One version of an object. Reads like the JSON that it is.
+#[derive(Debug)]
+pub struct Object {
+    value: Value,
+    text: OnceLock<Bytes>,
+    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Object {
+    /// Keeps a version.
+    pub fn new(value: Value) -> Arc<Self> {
+        Arc::new(Self { value, text: OnceLock::new(), typed: OnceLock::new() })
+    }
+
+    /// As the server sends it.
+    pub fn text(&self) -> Bytes {
+        self.text.get_or_init(|| Bytes::from(self.value.to_string())).clone()
+    }
+
+    /// As a controller reads it, always by the same function.
+    pub fn typed<T: Send + Sync + 'static>(&self, read: impl FnOnce(&Value) -> T) -> Arc<T> {
+        let typed = self.typed.get_or_init(|| Arc::new(read(&self.value)));
+        Arc::clone(typed).downcast().unwrap()
+    }
+}
+
+impl Deref for Object {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
