@@ -62,7 +62,7 @@ async fn missing_claim() {
 
 #[tokio::test]
 async fn image_that_cannot_be_pulled() {
-    let tool = json!({"tool": {"image": "localhost/no-such-image:1"}, "deadlines": {"podStart": "15s"}});
+    let tool = json!({"tool": {"image": "localhost/no-such-image:1"}, "deadlines": {"podStart": "60s"}});
     fails("no-image", tool, "ImageCannotBePulled", &["localhost/no-such-image:1", "spec.tool.image"]).await;
 }
 
