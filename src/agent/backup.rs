@@ -9,7 +9,7 @@ use super::lock;
 use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRecord};
 use super::manifest_file;
 use super::progress::{self, Step, start};
-use super::run::BackupRun;
+use super::run::{BackupRun, Mode};
 use super::stop::Stop;
 use super::store_header::{self, StoreHeader};
 use super::target;
@@ -72,7 +72,7 @@ impl<'a> Attempt<'a> {
         let command = tool::fill(
             &run.command,
             &Placeholders {
-                mode: run.mode,
+                mode: Mode::Full,
                 member: run.fence.endpoint(),
                 target: &partial.join(STORE_FOLDER),
                 source: &run.source,
@@ -198,7 +198,11 @@ impl<'a> Attempt<'a> {
             owner: self.run.owner.clone(),
             attempt: self.run.attempt,
             point: self.run.place.point.clone(),
-            mode: self.run.mode,
+            mode: Mode::Full,
+            parent: None,
+            depth: 0,
+            fell_back: None,
+            shared_bytes: 0,
             store_id: header.store_id,
             last_transaction: header.last_transaction,
             data_from: tool.from,

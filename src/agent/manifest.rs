@@ -1,6 +1,7 @@
 //! `manifest.json`: the evidence that lies beside every published store.
 
-use super::run::{Mode, Owner};
+use super::run::{Mode, Owner, Parent};
+use super::verdict::Failure;
 use crate::api::{Fence, StoreId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,18 @@ pub struct Manifest {
     pub point: String,
     /// Full or incremental.
     pub mode: Mode,
+    /// What an incremental one was made from. The point does not need it: its store is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Number of incremental runs since the last full one; 0 for a full one.
+    #[serde(default)]
+    pub depth: u32,
+    /// Why the whole store was copied although an incremental run was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fell_back: Option<Failure>,
+    /// Of `bytes`, those in files that are the parent's, unchanged, and share its blocks on the volume.
+    #[serde(default)]
+    pub shared_bytes: u64,
     /// Identity of the copied store, from its own header.
     pub store_id: StoreId,
     /// Last committed transaction in the copied store, from its own header.

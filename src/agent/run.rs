@@ -33,6 +33,8 @@ pub struct Owner {
 pub enum Mode {
     /// A copy of the whole store.
     Full,
+    /// The transactions since an earlier point, replayed over a copy of it.
+    Incremental,
 }
 
 impl Mode {
@@ -40,6 +42,7 @@ impl Mode {
     pub const fn flag(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Incremental => "incremental",
         }
     }
 }
@@ -66,6 +69,38 @@ impl fmt::Display for Place {
     }
 }
 
+/// The earlier point that an incremental backup starts from, as its object carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Parent {
+    /// Name of its `GraphBackup`.
+    pub name: String,
+    /// UID of its `GraphBackup`.
+    pub uid: String,
+    /// Name of the point, in the same cluster's folder.
+    pub point: String,
+    /// SHA-256 of its manifest: `sha256:<hex>`.
+    pub manifest_digest: String,
+    /// Last committed transaction in it.
+    pub last_transaction: i64,
+}
+
+/// What an attempt copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Plan {
+    /// The whole store.
+    Full,
+    /// The transactions since the parent, over a copy of it.
+    #[serde(rename_all = "camelCase")]
+    Incremental {
+        /// Where it starts from.
+        parent: Parent,
+        /// Whether the whole store is copied instead when that cannot be done.
+        or_full: bool,
+    },
+}
+
 /// One attempt of one backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -80,8 +115,8 @@ pub struct BackupRun {
     pub cluster_name: Option<String>,
     /// The master that the controller found. The agent refuses to start the tool if the fence has moved since.
     pub fence: Fence,
-    /// Full or incremental.
-    pub mode: Mode,
+    /// What is copied.
+    pub plan: Plan,
     /// Command of the tool with its placeholders: `{mode}`, `{host}`, `{port}`, `{target}`, `{clusterName}`.
     pub command: Vec<String>,
     /// Where to publish.

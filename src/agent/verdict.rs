@@ -1,6 +1,7 @@
 //! What the agent answers: one JSON object in the container's termination message, at most 4 KiB.
 
 use super::manifest::Manifest;
+use super::run::{Mode, Parent};
 use crate::api::{Fence, Reason, StoreId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,16 @@ pub struct Published {
     pub attempt: u32,
     /// SHA-256 of the bytes of `manifest.json`: `sha256:<hex>`.
     pub manifest_digest: String,
+    /// Full or incremental.
+    pub mode: Mode,
+    /// What an incremental one was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Number of incremental runs since the last full one.
+    pub depth: u32,
+    /// Why the whole store was copied although an incremental run was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fell_back: Option<Failure>,
     /// Identity of the copied store.
     pub store_id: StoreId,
     /// Last committed transaction in the copied store.
@@ -40,6 +51,11 @@ pub struct Published {
     pub files: u64,
     /// Sum of their sizes, bytes.
     pub bytes: u64,
+    /// Of these, bytes in files that are the parent's, unchanged, and share its blocks on the volume.
+    pub shared_bytes: u64,
+    /// Free space on the volume after the copy, bytes, for users that are not root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
     /// When the tool started.
     pub data_from: DateTime<Utc>,
     /// When the tool ended.
@@ -69,10 +85,16 @@ impl Published {
             owner_uid: manifest.owner.uid.clone(),
             attempt: manifest.attempt,
             manifest_digest,
+            mode: manifest.mode,
+            parent: manifest.parent.clone(),
+            depth: manifest.depth,
+            fell_back: manifest.fell_back.clone(),
             store_id: manifest.store_id,
             last_transaction: manifest.last_transaction,
             files: manifest.files.len() as u64,
             bytes: manifest.bytes,
+            shared_bytes: manifest.shared_bytes,
+            free_bytes: None,
             data_from: manifest.data_from,
             data_to: manifest.data_to,
             fence_before: manifest.fence_before.clone(),

@@ -145,6 +145,7 @@ pub enum Phase {
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// 1 for the first.
+    #[schemars(with = "i32")]
     pub number: u32,
     /// Name of the Job.
     pub job: String,
@@ -204,6 +205,7 @@ pub struct Point {
     /// When the tool ended.
     pub data_to: DateTime<Utc>,
     /// Attempt that made the point.
+    #[schemars(with = "i32")]
     pub attempt: u32,
 }
 

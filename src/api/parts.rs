@@ -131,7 +131,7 @@ pub struct PodTemplate {
 pub struct Retry {
     /// Attempts after the first, when the reason is one that may pass (a failover, a pod that was lost).
     #[serde(default = "Retry::default_limit")]
-    #[schemars(range(min = 0, max = 10))]
+    #[schemars(with = "i32", range(min = 0, max = 10))]
     pub limit: u32,
 }
 

@@ -47,6 +47,12 @@ reasons! {
     Inspecting => Retry,
     /// A manifest is on the volume and its digest on the object.
     Succeeded => Retry,
+    /// Succeeded with a copy of the whole store, because an incremental one could not be made; the message says why.
+    FellBackToFull => Retry,
+    /// Another backup of the same cluster works; this one starts when that has ended.
+    WaitingForLock => Retry,
+    /// The files of the point are being removed.
+    Pruning => Retry,
     /// The two readings of the fence are equal.
     FenceUnmoved => Retry,
     /// `single://` names a member directly: whether the master changed cannot be seen.
@@ -115,6 +121,12 @@ reasons! {
     StoreMismatch => Act,
     /// The logs that an incremental backup needs are gone from the master.
     LogsPruned => Act,
+    /// There is no earlier point of the same cluster on the target that an incremental backup could start from.
+    NoParent => Act,
+    /// The earlier point may have been taken from another history of the same store, such as before a restore.
+    HistoryMayDiffer => Act,
+    /// The earlier point is not on the volume as its object says.
+    ParentDamaged => Act,
     /// The tool's consistency check found errors in the copied store.
     ConsistencyFailed => Act,
     /// The target volume is full.

@@ -2,7 +2,7 @@
 
 use super::decide::{DEADLINE_MARGIN, dead_pods, deadline_left};
 use super::validate::ValidBackup;
-use crate::agent::run::{AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, RUN_VARIABLE, TARGET_MOUNT};
+use crate::agent::run::{AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, Plan, RUN_VARIABLE, TARGET_MOUNT};
 use crate::agent::verdict::MESSAGE_PATH;
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
 use crate::api::{Attempt, GraphBackup, GraphBackupStatus};
@@ -60,7 +60,7 @@ pub fn backup_job(
         source: backup.source.clone(),
         cluster_name: backup.cluster_name.clone(),
         fence: attempt.fence.clone(),
-        mode: backup.mode,
+        plan: Plan::Full,
         command: backup.command.clone(),
         place: backup.place(attempt.store_id),
         verification: backup.verification,

@@ -1,7 +1,7 @@
 //! From the specification as stored to one that cannot be wrong. Pure.
 
-use crate::agent::run::{Mode, Owner, Place};
-use crate::api::{BackupType, GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_duration};
+use crate::agent::run::{Owner, Place};
+use crate::api::{GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_duration};
 use crate::discovery::SourceUri;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::EnvVar;
@@ -44,8 +44,6 @@ pub struct ValidBackup {
     pub source: SourceUri,
     /// Name of the cluster in ZooKeeper.
     pub cluster_name: Option<String>,
-    /// Full or incremental.
-    pub mode: Mode,
     /// Where points go.
     pub target: Target,
     /// Folder name of this object's point.
@@ -106,9 +104,6 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         resource_version: text(&meta.resource_version, "resourceVersion")?,
         source,
         cluster_name: spec.source.cluster_name.clone(),
-        mode: match spec.backup_type {
-            BackupType::Full => Mode::Full,
-        },
         target: spec.target.clone(),
         image: spec.tool.image.clone(),
         command: spec.tool.command.clone().unwrap_or_else(|| DEFAULT_COMMAND.map(str::to_owned).to_vec()),

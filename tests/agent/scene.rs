@@ -3,7 +3,7 @@
 use crate::agent::{Outcome, Running};
 use crate::member::Member;
 use graph_backup_operator::agent::manifest::Manifest;
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Owner, Place};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, Owner, Place, Plan};
 use graph_backup_operator::api::{Endpoint, Fence, ProbeMark, StoreId, Verification};
 use graph_backup_operator::discovery::SourceUri;
 use serde::Serialize;
@@ -56,7 +56,7 @@ impl Scene {
             source: SourceUri::Single(endpoint.clone()),
             cluster_name: None,
             fence: Fence::Probe(ProbeMark { endpoint, store_id: STORE_ID }),
-            mode: Mode::Full,
+            plan: Plan::Full,
             command: ["sh", tool.to_str().unwrap(), "{target}", "{mode}", "{host}:{port}"].map(String::from).to_vec(),
             place: Place { directory: "team/graph".into(), cluster: STORE_ID, point: POINT.into() },
             verification: Verification::Quick,

@@ -2,7 +2,7 @@
 
 use crate::agent_process::{Outcome, Running};
 use crate::support::{Cluster, Folder, home, wait_for};
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Owner, Place};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, Owner, Place, Plan};
 use graph_backup_operator::api::{Reason, Verification};
 use graph_backup_operator::discovery::{Located, SourceUri};
 use serde_json::Value;
@@ -27,7 +27,7 @@ impl Backup {
             source,
             cluster_name: None,
             fence: located.fence.clone(),
-            mode: Mode::Full,
+            plan: Plan::Full,
             command: command.map(String::from).to_vec(),
             place: Place { directory: "d".into(), cluster: located.store_id, point: "point".into() },
             verification: Verification::Quick,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::run::Mode;
 use crate::agent::verdict::Failure;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
 use crate::api::{Endpoint, FenceToken, GraphBackup, Phase, StoreId};
@@ -54,6 +55,12 @@ fn active(start: PodStart) -> JobState {
 
 fn point() -> Published {
     Published {
+        mode: Mode::Full,
+        parent: None,
+        depth: 0,
+        fell_back: None,
+        shared_bytes: 0,
+        free_bytes: None,
         owner_uid: UID.into(),
         attempt: 1,
         manifest_digest: format!("sha256:{}", "a".repeat(64)),

@@ -3,7 +3,7 @@
 use super::database::{Database, STORE};
 use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, RUN_VARIABLE};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, RUN_VARIABLE};
 use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
 use graph_backup_operator::api::{Fence, Movement, Reason, Verification};
 use serde::de::DeserializeOwned;
@@ -68,6 +68,12 @@ impl Running {
         }
         let digest = hex_digest(&format!("{} {}", self.run.owner.uid, self.run.attempt));
         let point = Published {
+            mode: Mode::Full,
+            parent: None,
+            depth: 0,
+            fell_back: None,
+            shared_bytes: 0,
+            free_bytes: None,
             owner_uid: self.run.owner.uid.clone(),
             attempt: self.run.attempt,
             manifest_digest: format!("sha256:{digest}"),
