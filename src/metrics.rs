@@ -84,8 +84,8 @@ impl Metrics {
     }
 
     /// A backup succeeded.
-    pub fn succeeded(&self, point: &Published) {
-        self.finished(Reason::Succeeded);
+    pub fn succeeded(&self, reason: Reason, point: &Published) {
+        self.finished(reason);
         self.copied_bytes.inc_by(point.bytes);
         self.last_success.set(point.data_from.timestamp());
         let ran = (point.data_to - point.data_from).to_std().unwrap_or_default();

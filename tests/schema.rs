@@ -144,9 +144,28 @@ fn spec_cannot_be_changed() {
     let old = parse(&minimal());
     let same = parse(&with("/metadata/labels", json!({"a": "b"})));
     assert!(cel::validate_cel_update(&same, &old).is_ok());
-    let changed = parse(&with("/spec/target", json!({"claimName": "other"})));
-    let said = cel::validate_cel_update(&changed, &old).unwrap_err().to_string();
-    assert!(said.contains("create a new GraphBackup"), "{said}");
+    let mut spec = serde_json::to_value(&old.spec).unwrap();
+    assert_eq!(spec.as_object_mut().unwrap().remove("deletionPolicy"), Some(json!("Retain")));
+    let other = json!({
+        "source": {"uri": "ha://other"},
+        "type": "Auto",
+        "target": {"claimName": "other"},
+        "tool": {"image": "other"},
+        "verification": "None",
+        "retry": {"limit": 9},
+        "deadlines": {"run": "9h"},
+    });
+    for field in spec.as_object().unwrap().keys().filter(|field| *field != "method") {
+        let changed = parse(&with(&format!("/spec/{field}"), other[field].clone()));
+        let said = cel::validate_cel_update(&changed, &old).unwrap_err().to_string();
+        assert!(said.contains("create a new GraphBackup"), "{field}: {said}");
+    }
+}
+
+#[test]
+fn deletion_policy_can_be_changed() {
+    let changed = parse(&with("/spec/deletionPolicy", json!("Delete")));
+    assert!(cel::validate_cel_update(&changed, &parse(&minimal())).is_ok());
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn requests(start: chrono::DateTime<chrono::Utc>) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_backup_costs_at_most_four_writes_and_rest_costs_none() {
+async fn a_backup_costs_at_most_six_writes_and_rest_costs_none() {
     let client = client().await;
     Database::ready(&client).await;
     claim(&client, "whole", "1Gi").await;
@@ -79,14 +79,16 @@ async fn a_backup_costs_at_most_four_writes_and_rest_costs_none() {
     let mut writes: BTreeMap<String, u32> = BTreeMap::new();
     for (verb, resource) in requests(start)
         .into_iter()
-        .filter(|(verb, resource)| verb != "watch" && verb != "get" && verb != "list" && resource != "leases")
+        .filter(|(verb, _)| !matches!(verb.as_str(), "watch" | "get" | "list"))
+        // The leadership's Lease is renewed every few seconds; the lock of a cluster is created and deleted.
+        .filter(|(verb, resource)| (verb.as_str(), resource.as_str()) != ("update", "leases"))
     {
         *writes.entry(format!("{verb} {resource}")).or_default() += 1;
     }
     println!("writes of one backup: {writes:?}");
     assert_eq!(writes.get("create jobs"), Some(&1), "{writes:?}");
     assert_eq!(writes.get("create events"), Some(&1), "{writes:?}");
-    assert!(writes.values().sum::<u32>() <= 4, "first status, Job, Event, last status: {writes:?}");
+    assert!(writes.values().sum::<u32>() <= 6, "lock, first status, Job, Event, unlock, last status: {writes:?}");
 
     let rest = chrono::Utc::now();
     tokio::time::sleep(Duration::from_secs(20)).await;

@@ -1,5 +1,6 @@
 //! What the controller asks of the agent: the contract from operator to Job.
 
+pub use crate::api::Parent;
 use crate::api::{Fence, StoreId, Verification};
 use crate::discovery::SourceUri;
 use serde::{Deserialize, Serialize};
@@ -67,22 +68,6 @@ impl fmt::Display for Place {
         }
         write!(f, "{}/{}", self.cluster, self.point)
     }
-}
-
-/// The earlier point that an incremental backup starts from, as its object carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Parent {
-    /// Name of its `GraphBackup`.
-    pub name: String,
-    /// UID of its `GraphBackup`.
-    pub uid: String,
-    /// Name of the point, in the same cluster's folder.
-    pub point: String,
-    /// SHA-256 of its manifest: `sha256:<hex>`.
-    pub manifest_digest: String,
-    /// Last committed transaction in it.
-    pub last_transaction: i64,
 }
 
 /// What an attempt copies.

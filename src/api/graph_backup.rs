@@ -9,6 +9,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Every field but `deletionPolicy`. All have defaults, so that none is ever absent.
+const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type && self.method == oldSelf.method \
+    && self.target == oldSelf.target && self.tool == oldSelf.tool && self.verification == oldSelf.verification \
+    && self.retry == oldSelf.retry && self.deadlines == oldSelf.deadlines";
+
 /// What to back up, with what, and where to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
@@ -31,18 +36,21 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.size"}"#,
     printcolumn = r#"{"name":"Transaction","type":"integer","jsonPath":".status.point.lastTransaction"}"#,
     printcolumn = r#"{"name":"Verified","type":"string","jsonPath":".status.conditions[?(@.type==\"Verified\")].status"}"#,
+    printcolumn = r#"{"name":"Parent","type":"string","priority":1,"jsonPath":".status.point.parent.name"}"#,
     printcolumn = r#"{"name":"Data from","type":"date","jsonPath":".status.point.dataFrom"}"#,
     printcolumn = r#"{"name":"Directory","type":"string","priority":1,"jsonPath":".status.directory"}"#,
     printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Succeeded\")].message"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self == oldSelf")
-    .message("the spec of a GraphBackup cannot be changed: it says what a recovery point is; create a new GraphBackup"))]
+#[x_kube(validation = Rule::new(FROZEN)
+    .message("the spec of a GraphBackup cannot be changed, but for deletionPolicy: it says what a recovery point is; create a new GraphBackup"))]
 pub struct GraphBackupSpec {
     /// Where the database is.
     pub source: Source,
-    /// What is copied: `Full` copies the whole store.
+    /// What is copied: `Full` copies the whole store. `Incremental` replays the transactions since the newest earlier point
+    /// of the cluster on the same target over a copy of that point, and fails where that cannot be done. `Auto` is
+    /// `Incremental` where that can be done, and else `Full`, with the reason. Each gives a whole store.
     #[serde(default, rename = "type")]
     pub backup_type: BackupType,
     /// How it is copied: `Online` runs the database's own tool against the master while it serves.
@@ -61,6 +69,9 @@ pub struct GraphBackupSpec {
     /// Limits of time.
     #[serde(default)]
     pub deadlines: Deadlines,
+    /// What happens to the files when this object is deleted. The only field that may change.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 /// What is copied.
@@ -69,6 +80,20 @@ pub enum BackupType {
     /// The whole store.
     #[default]
     Full,
+    /// The transactions since an earlier point.
+    Incremental,
+    /// Incremental where that can be done, else full.
+    Auto,
+}
+
+/// What happens to the files of a point when its object is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// They stay.
+    #[default]
+    Retain,
+    /// They are removed first.
+    Delete,
 }
 
 /// How the store is copied.
@@ -122,6 +147,9 @@ pub struct GraphBackupStatus {
     /// Size of the copied store for people, such as `1.2Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// Free space on the target after the copy, for people, such as `12Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<String>,
     /// The recovery point; present exactly when `Succeeded` is `True`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<Point>,
@@ -152,6 +180,9 @@ pub struct Attempt {
     /// Identity of the store that the member serves, 33 characters; names the cluster's folder on the target.
     #[schemars(with = "String")]
     pub store_id: StoreId,
+    /// The earlier point that the attempt starts from, unless it copies the whole store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// The fence when the attempt was decided: the master, and what tells it from itself after a step-down.
     #[schemars(schema_with = "fence_schema")]
     pub fence: Fence,
@@ -175,6 +206,22 @@ pub struct Attempt {
     pub pod_uid: Option<String>,
 }
 
+/// An earlier point that an incremental backup starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Parent {
+    /// Name of its `GraphBackup`.
+    pub name: String,
+    /// UID of its `GraphBackup`.
+    pub uid: String,
+    /// Folder name of the point, in the same cluster's folder.
+    pub point: String,
+    /// SHA-256 of its manifest: `sha256:<hex>`.
+    pub manifest_digest: String,
+    /// Last committed transaction in it.
+    pub last_transaction: i64,
+}
+
 /// A Job that asks the target volume whether an attempt published its point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -194,12 +241,25 @@ pub struct Point {
     /// Identity of the copied store.
     #[schemars(with = "String")]
     pub store_id: StoreId,
+    /// How it was made in the end: `Full` or `Incremental`.
+    #[serde(rename = "type")]
+    pub backup_type: BackupType,
+    /// What an incremental one was made from. The point does not need it: its store is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Number of incremental backups since the last full one; 0 for a full one.
+    #[serde(default)]
+    #[schemars(with = "i32")]
+    pub depth: u32,
     /// Last committed transaction in the copy.
     pub last_transaction: i64,
     /// Number of files.
     pub files: i64,
     /// Sum of their sizes, bytes.
     pub bytes: i64,
+    /// Of these, bytes in files that are the parent's, unchanged, and share its blocks on the volume.
+    #[serde(default)]
+    pub shared_bytes: i64,
     /// When the tool started: everything committed before is in the copy.
     pub data_from: DateTime<Utc>,
     /// When the tool ended.

@@ -1,5 +1,6 @@
 //! Names and labels of everything that belongs to an object of ours: deterministic, so that creating twice is impossible.
 
+use super::StoreId;
 use chrono::{DateTime, Utc};
 
 /// Label of every object that the operator creates.
@@ -31,6 +32,16 @@ pub fn inspect_job(name: &str, uid: &str, attempt: u32) -> String {
     format!("{}i", backup_job(name, uid, attempt))
 }
 
+/// Name of the Lease that one writer of a cluster holds: the store id is 33 characters of a DNS label.
+pub fn cluster_lock(store: StoreId) -> String {
+    format!("graphbackup-{store}")
+}
+
+/// Name of the Job that removes the files of a deleted object.
+pub fn prune_job(name: &str, uid: &str) -> String {
+    format!("{name}-{}-p", uid.get(..5).unwrap_or(uid))
+}
+
 /// Folder name of the point of a `GraphBackup`: sorts by time of creation, readable, unique.
 pub fn point(name: &str, uid: &str, created: DateTime<Utc>) -> String {
     format!("{}-{name}-{}", created.format("%Y%m%dT%H%M%SZ"), short(uid))
@@ -46,6 +57,7 @@ mod tests {
     fn names_fit_their_limits() {
         let longest = "n".repeat(52);
         assert!(inspect_job(&longest, UID, 11).len() <= 63);
+        assert!(prune_job(&longest, UID).len() <= 63);
         let created = DateTime::from_timestamp(1_795_500_000, 0).unwrap();
         assert_eq!(point("nightly", UID, created), "20261124T060000Z-nightly-1a2b3c4d");
     }

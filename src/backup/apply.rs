@@ -6,8 +6,9 @@ use super::validate::ValidBackup;
 use super::world::JobRef;
 use super::{build, status};
 use crate::agent::run::Owner;
-use crate::api::{GraphBackup, GraphBackupStatus, Reason};
+use crate::api::{Attempt, GraphBackup, GraphBackupStatus, Reason};
 use crate::client::{CallError, call};
+use crate::cluster_lock::ClusterLocks;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
@@ -27,6 +28,9 @@ pub enum ApplyError {
     /// A Job's task cannot be written as JSON.
     #[error("failed to write a Job's task: {0}")]
     Encode(#[from] serde_json::Error),
+    /// Somebody else has taken the cluster's lock since it was looked at.
+    #[error("failed to take the lock of the cluster: another backup was faster")]
+    LockTaken,
     /// This process is not the leader any more.
     #[error("failed to go on: this replica does not lead any more")]
     NotLeading,
@@ -38,6 +42,7 @@ impl ApplyError {
         match self {
             Self::Call(error) => error.category(),
             Self::Encode(_) => "bug",
+            Self::LockTaken => "conflict",
             Self::NotLeading => "not_leading",
         }
     }
@@ -47,6 +52,8 @@ impl ApplyError {
 pub struct Hands<'a> {
     /// Client of the API server.
     pub client: &'a Client,
+    /// The locks of the database clusters.
+    pub locks: &'a ClusterLocks,
     /// Image that holds the agent.
     pub operator_image: &'a str,
     /// Name of this replica, for Events.
@@ -57,9 +64,10 @@ pub struct Hands<'a> {
 
 /// Applies one step; returns the status that now stands on the object.
 ///
-/// The order is: Event (its name makes it unique), status (the intent), then the Job. A crash in between leaves a
-/// state in which the same step, or the one after it, is decided again. A Job that the API server refuses ends its
-/// attempt at once: nothing has run.
+/// The order is: Event (its name makes it unique), the cluster's lock, status (the intent), then the Job. A crash in between
+/// leaves a state in which the same step, or the one after it, is decided again. A Job that the API server refuses ends
+/// its attempt at once: nothing has run. The lock is taken before the first attempt is recorded, and given back before
+/// the end is: then nothing of this backup runs any more.
 pub async fn apply(
     hands: &Hands<'_>,
     backup: &ValidBackup,
@@ -67,18 +75,27 @@ pub async fn apply(
     step: &Step,
     now: DateTime<Utc>,
 ) -> Result<GraphBackupStatus, ApplyError> {
+    if let Step::Start { attempt, take_lock: true } = step {
+        take_lock(hands, backup, attempt, now).await?;
+    }
     let (status, version) = record(hands, backup, before, step, now).await?;
     let created = match step {
-        Step::Start(attempt) => {
+        Step::Start { attempt, .. } => {
             let job = build::backup_job(backup, &status, attempt, hands.operator_image, now)?;
             create_job(hands, backup, job).await
         }
         Step::Inspect => create_inspect_job(hands, backup, &status).await,
         Step::DeleteJob(job) => delete_job(hands, backup, job).await,
+        Step::BreakLock(lock) => {
+            lead(hands)?;
+            Ok(hands.locks.delete(lock).await?)
+        }
         Step::Wait(_) | Step::CloseAttempt(_) | Step::Succeed(_) | Step::Fail(_) => Ok(()),
     };
     match created {
-        Err(ApplyError::Call(refused @ CallError::Refused { .. })) if !matches!(step, Step::DeleteJob(_)) => {
+        Err(ApplyError::Call(refused @ CallError::Refused { .. }))
+            if matches!(step, Step::Start { .. } | Step::Inspect) =>
+        {
             let ending = Ending { reason: Reason::JobRefused, message: refused.to_string(), pod_uid: None };
             let backup = ValidBackup { resource_version: version, ..backup.clone() };
             let (status, _) = record(hands, &backup, &status, &Step::CloseAttempt(ending), now).await?;
@@ -100,16 +117,58 @@ async fn record(
     if let Some(event) = event(&backup.owner, &backup.resource_version, before, step, hands.instance, now) {
         create_event(hands, &backup.owner.namespace, event).await?;
     }
+    if matches!(step, Step::Succeed(_) | Step::Fail(_)) {
+        release_lock(hands, &backup.owner).await?;
+    }
     let after = status::after(backup, before, step, now);
     // What creates a Job always writes first: an object that has moved on refuses it, and with it the Job of a step that
     // is not the next one any more.
-    let creates = matches!(step, Step::Start(_) | Step::Inspect);
+    let creates = matches!(step, Step::Start { .. } | Step::Inspect);
     let version = if after == *before && !creates {
         backup.resource_version.clone()
     } else {
         patch_status(hands, &backup.owner.namespace, &backup.owner.name, &backup.resource_version, &after).await?
     };
     Ok((after, version))
+}
+
+async fn take_lock(
+    hands: &Hands<'_>,
+    backup: &ValidBackup,
+    attempt: &Attempt,
+    now: DateTime<Utc>,
+) -> Result<(), ApplyError> {
+    let backups: Api<GraphBackup> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
+    let action = "read a GraphBackup before taking the lock";
+    let object = call(action, backups.get_metadata(&backup.owner.name)).await?;
+    // A stale object would take the lock again when everything is over.
+    if object.metadata.resource_version.as_ref() != Some(&backup.resource_version) {
+        return Err(CallError::Conflict { action }.into());
+    }
+    lead(hands)?;
+    match hands.locks.take(attempt.store_id, &backup.owner, now).await {
+        Ok(()) => Ok(()),
+        Err(CallError::Exists { .. }) => Err(ApplyError::LockTaken),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn release_lock(hands: &Hands<'_>, owner: &Owner) -> Result<(), ApplyError> {
+    let released = async {
+        for lock in hands.locks.held_by(owner).await? {
+            lead(hands)?;
+            hands.locks.delete(&lock).await?;
+        }
+        Ok(())
+    };
+    match released.await {
+        // A lost right must not keep a verdict from the object: whoever wants the lock next breaks it.
+        Err(ApplyError::Call(CallError::Refused { message, .. })) => {
+            tracing::warn!(%message, "the lock of a cluster could not be given back");
+            Ok(())
+        }
+        released => released,
+    }
 }
 
 /// Tells and records that an object cannot be worked on.

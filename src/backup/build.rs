@@ -5,7 +5,7 @@ use super::validate::ValidBackup;
 use crate::agent::run::{AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, Plan, RUN_VARIABLE, TARGET_MOUNT};
 use crate::agent::verdict::MESSAGE_PATH;
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
-use crate::api::{Attempt, GraphBackup, GraphBackupStatus};
+use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
@@ -60,7 +60,7 @@ pub fn backup_job(
         source: backup.source.clone(),
         cluster_name: backup.cluster_name.clone(),
         fence: attempt.fence.clone(),
-        plan: Plan::Full,
+        plan: plan(backup.backup_type, attempt),
         command: backup.command.clone(),
         place: backup.place(attempt.store_id),
         verification: backup.verification,
@@ -95,6 +95,13 @@ pub fn backup_job(
     let seconds = left + DEADLINE_MARGIN;
     let pod = pod_spec(backup, vec![install], tool, volumes);
     Ok(job(backup, attempt, &attempt.job, Task::Backup, i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX), pod))
+}
+
+fn plan(wanted: BackupType, attempt: &Attempt) -> Plan {
+    match &attempt.parent {
+        Some(parent) => Plan::Incremental { parent: parent.clone(), or_full: wanted == BackupType::Auto },
+        None => Plan::Full,
+    }
 }
 
 /// The Job that asks the volume what became of an attempt.

@@ -2,12 +2,14 @@
 
 use super::apply::{ApplyError, Hands, apply, refuse};
 use super::decide::{Step, decide};
-use super::observe::observe;
-use super::status::is_terminal;
+use super::observe::{Eyes, observe};
+use super::parent::{Parents, newest_parent};
+use super::status::{is_terminal, success};
 use super::validate::validate;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::{GraphBackup, Reason};
 use crate::client::CallError;
+use crate::cluster_lock::ClusterLocks;
 use crate::discovery::Discovery;
 use crate::metrics::Metrics;
 use chrono::{DateTime, Utc};
@@ -38,6 +40,10 @@ pub struct Context {
     pub client: Client,
     /// Finds the master.
     pub discovery: Arc<dyn Discovery>,
+    /// The locks of the database clusters.
+    pub locks: ClusterLocks,
+    /// Finds the earlier point of an incremental backup.
+    pub parents: Parents,
     /// The time.
     pub clock: Clock,
     /// Image that holds the agent.
@@ -48,49 +54,48 @@ pub struct Context {
     pub leading: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// When each object's series of failed passes began; a success ends it.
-    failing: Mutex<HashMap<String, Instant>>,
+    /// Objects whose passes fail.
+    pub failing: Failing,
 }
 
-impl Context {
-    /// Puts a context together.
-    pub fn new(
-        client: Client,
-        discovery: Arc<dyn Discovery>,
-        clock: Clock,
-        operator_image: String,
-        instance: String,
-        leading: Arc<dyn Fn() -> bool + Send + Sync>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { client, discovery, clock, operator_image, instance, leading, metrics, failing: Mutex::default() }
-    }
+/// When each object's series of failed passes began; a success ends it.
+#[derive(Default)]
+pub struct Failing(Mutex<HashMap<String, Instant>>);
 
+impl Failing {
     /// Back-off by the time that an object has been failing: independent of how often events trigger it.
-    fn failing_for(&self, key: &str) -> Duration {
-        let mut failing = self.failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn wait(&self, key: &str) -> Duration {
+        let mut failing = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         failing.entry(key.to_owned()).or_insert_with(Instant::now).elapsed().clamp(RETRY.0, RETRY.1)
     }
 
     fn recovered(&self, key: &str) {
-        self.failing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(key);
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(key);
     }
 }
 
 /// Runs the controller of one namespace until `shutdown` resolves, then lets running passes end.
-pub async fn run(context: Arc<Context>, namespace: &str, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+///
+/// Earlier points are looked up in what the controller itself watches.
+pub async fn run(mut context: Context, namespace: &str, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = context.client.clone();
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let backups: Api<DeserializeGuard<GraphBackup>> = Api::namespaced(client.clone(), namespace);
     let jobs: Api<PartialObjectMeta<Job>> = Api::namespaced(client.clone(), namespace);
     let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, namespace);
     let namespace = namespace.to_owned();
-    Controller::new(backups, watcher::Config::default())
+    let controller = Controller::new(backups, watcher::Config::default());
+    let known = controller.store();
+    context.parents = Arc::new(move |backup, store| {
+        let objects = known.state();
+        newest_parent(backup, store, objects.iter().filter_map(|object| object.0.as_ref().ok()))
+    });
+    controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns(jobs, ours.clone())
         .watches(pods, ours, |pod: PartialObjectMeta<Pod>| owner_of(&pod))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, error_policy, context)
+        .run(reconcile, error_policy, Arc::new(context))
         .for_each(|outcome| {
             if let Err(error) = outcome {
                 tracing::debug!(%namespace, %error, "a pass did not run to its end");
@@ -128,7 +133,7 @@ pub async fn pass(
     };
     context.metrics.pass(started.elapsed(), outcome.as_ref().err().map(ApplyError::category));
     if outcome.is_ok() {
-        context.recovered(&key);
+        context.failing.recovered(&key);
     }
     outcome
 }
@@ -141,6 +146,7 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
     let now = (context.clock)();
     let hands = Hands {
         client: &context.client,
+        locks: &context.locks,
         operator_image: &context.operator_image,
         instance: &context.instance,
         leading: context.leading.as_ref(),
@@ -153,7 +159,13 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
             return Ok(None);
         }
     };
-    let world = observe(&context.client, context.discovery.as_ref(), &backup, &status, now).await?;
+    let eyes = Eyes {
+        client: &context.client,
+        discovery: context.discovery.as_ref(),
+        locks: &context.locks,
+        parents: &context.parents,
+    };
+    let world = observe(&eyes, &backup, &status, now).await?;
     let step = decide(&backup, &status, world, now);
     apply(&hands, &backup, &status, &step, now).await?;
     tell(&backup.owner.name, &step, &context.metrics);
@@ -161,7 +173,10 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
         Step::Wait(waiting) => Some(waiting.look_again),
         Step::Succeed(_) | Step::Fail(_) => None,
         // The write itself brings the next pass; this is for a lost event.
-        Step::Start(_) | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => Some(Duration::from_secs(30)),
+        Step::BreakLock(_) => Some(Duration::ZERO),
+        Step::Start { .. } | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => {
+            Some(Duration::from_secs(30))
+        }
     })
 }
 
@@ -169,7 +184,7 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
 fn tell(name: &str, step: &Step, metrics: &Metrics) {
     match step {
         Step::Wait(waiting) => tracing::debug!(backup = name, reason = %waiting.reason, "waits: {}", waiting.message),
-        Step::Start(attempt) => {
+        Step::Start { attempt, .. } => {
             tracing::info!(backup = name, attempt = attempt.number, job = attempt.job, master = %attempt.fence.endpoint(), "attempt started");
         }
         Step::Inspect => tracing::info!(backup = name, "the verdict is lost: the volume is asked"),
@@ -177,9 +192,12 @@ fn tell(name: &str, step: &Step, metrics: &Metrics) {
             metrics.attempt_failed(ending.reason);
             tracing::warn!(backup = name, reason = %ending.reason, "attempt failed: {}", ending.message);
         }
+        Step::BreakLock(lock) => {
+            tracing::info!(backup = name, lease = lock.name, "lock of a holder that is gone deleted");
+        }
         Step::DeleteJob(job) => tracing::info!(backup = name, job = job.name, "Job of a closed attempt deleted"),
         Step::Succeed(point) => {
-            metrics.succeeded(point);
+            metrics.succeeded(success(point).0, point);
             tracing::info!(backup = name, bytes = point.bytes, digest = point.manifest_digest, "succeeded");
         }
         Step::Fail(ending) => {
@@ -197,12 +215,12 @@ fn error_policy(object: Arc<DeserializeGuard<GraphBackup>>, error: &ApplyError, 
 /// When a failed pass is repeated.
 pub fn retry_after(object: &DeserializeGuard<GraphBackup>, error: &ApplyError, context: &Context) -> Duration {
     let key = key(object);
-    if let ApplyError::Call(CallError::Conflict { .. }) = error {
-        // The object was newer than the cache: its event is on the way.
+    if let ApplyError::LockTaken | ApplyError::Call(CallError::Conflict { .. }) = error {
+        // The object was newer than the cache, or somebody else was faster: the next look shows it.
         tracing::debug!(object = %key, %error, "pass repeated");
         return RETRY.0;
     }
-    let wait = context.failing_for(&key);
+    let wait = context.failing.wait(&key);
     tracing::warn!(object = %key, %error, seconds = wait.as_secs(), "pass failed and is repeated");
     wait
 }

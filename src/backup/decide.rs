@@ -1,10 +1,10 @@
 //! The next step of a backup: a pure function of the object, the world and the time.
 
 use super::validate::ValidBackup;
-use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, World};
+use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, Site, SiteLock, World};
 use crate::agent::verdict::{Published, Verdict};
-use crate::api::{Attempt, Fence, GraphBackupStatus, Movement, Reason, Remedy, names, now_seconds};
-use crate::discovery::Located;
+use crate::api::{Attempt, BackupType, Fence, GraphBackupStatus, Movement, Reason, Remedy, names, now_seconds};
+use crate::cluster_lock::HeldLock;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const INSPECT_DEADLINE: Duration = Duration::from_mins(15);
 const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 /// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
+/// A point that was finished this long ago has been seen.
+const PARENT_GRACE: Duration = Duration::from_secs(15);
 /// Bounds of the wait between two looks for something that is not there yet.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
@@ -29,8 +31,16 @@ const LOOK_WHILE_RUNNING: Duration = Duration::from_mins(10);
 pub enum Step {
     /// Nothing, until the object or a Job changes, or the time has come.
     Wait(Waiting),
-    /// Record the attempt, then create its Job. Also used to create the Job of a recorded attempt again.
-    Start(Attempt),
+    /// Take the cluster's lock if it is not ours yet, record the attempt, then create its Job. Also used to create the Job of a
+    /// recorded attempt again.
+    Start {
+        /// The attempt.
+        attempt: Box<Attempt>,
+        /// Whether the lock is to be taken first.
+        take_lock: bool,
+    },
+    /// Delete the lock that an object left behind.
+    BreakLock(HeldLock),
     /// Record that the volume is asked, then create the Job that asks.
     Inspect,
     /// Record why the newest attempt failed; another one may follow.
@@ -127,11 +137,11 @@ fn decide_idle(pass: &Pass<'_>, ground: Option<Ground>) -> Step {
     }
     let look_again = look_again(status, now).min(left + Duration::from_secs(1));
     match ground {
-        Some(Ground::Database(Ok(located))) => Step::Start(next_attempt(backup, status, located, now)),
-        Some(Ground::Database(Err(error))) if error.reason().remedy() == Remedy::Act => {
+        Some(Ground::Found(site)) => decide_start(pass, *site, look_again),
+        Some(Ground::NotFound(error)) if error.reason().remedy() == Remedy::Act => {
             Step::Fail(Ending::new(error.reason(), error.to_string()))
         }
-        Some(Ground::Database(Err(error))) => {
+        Some(Ground::NotFound(error)) => {
             Step::Wait(Waiting { reason: error.reason(), message: error.to_string(), look_again })
         }
         Some(Ground::ClaimMissing) => Step::Wait(Waiting {
@@ -150,13 +160,44 @@ fn decide_idle(pass: &Pass<'_>, ground: Option<Ground>) -> Step {
     }
 }
 
-fn next_attempt(backup: &ValidBackup, status: &GraphBackupStatus, located: Located, now: DateTime<Utc>) -> Attempt {
+/// The database is found: is it free, and what is copied?
+fn decide_start(pass: &Pass<'_>, site: Site, look_again: Duration) -> Step {
+    let take_lock = match &site.lock {
+        SiteLock::Free => true,
+        SiteLock::Ours => false,
+        SiteLock::Abandoned(lock) => return Step::BreakLock(lock.clone()),
+        SiteLock::Held(holder) => {
+            return Step::Wait(Waiting {
+                reason: Reason::WaitingForLock,
+                message: format!("{holder} works on the same cluster; this backup starts when that has ended"),
+                look_again,
+            });
+        }
+    };
+    if pass.backup.backup_type == BackupType::Incremental && site.parent.is_none() {
+        let message = format!(
+            "there is no earlier point of store {} on the target: take a Full backup first, or use type Auto",
+            site.located.store_id
+        );
+        let seen = pass.status.start_time.is_some_and(|start| since(start, pass.now) >= PARENT_GRACE);
+        return if seen {
+            Step::Fail(Ending::new(Reason::NoParent, message))
+        } else {
+            Step::Wait(Waiting { reason: Reason::NoParent, message, look_again: PARENT_GRACE })
+        };
+    }
+    Step::Start { attempt: Box::new(next_attempt(pass, site)), take_lock }
+}
+
+fn next_attempt(pass: &Pass<'_>, site: Site) -> Attempt {
+    let Pass { backup, status, now } = *pass;
     let number = u32::try_from(status.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
     Attempt {
         number,
         job: names::backup_job(&backup.owner.name, &backup.owner.uid, number),
-        store_id: located.store_id,
-        fence: located.fence,
+        store_id: site.located.store_id,
+        parent: site.parent,
+        fence: site.located.fence,
         start_time: now_seconds(now),
         completion_time: None,
         reason: None,
@@ -173,7 +214,9 @@ fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, inspect: JobSt
             let reason = if deadline_exceeded { Reason::DeadlineExceeded } else { Reason::JobLost };
             decide_inspect(pass, attempt, inspect, Ending { pod_uid, ..Ending::new(reason, "") })
         }
-        JobState::Absent if since(attempt.start_time, pass.now) < JOB_CREATION_GRACE => Step::Start(attempt.clone()),
+        JobState::Absent if since(attempt.start_time, pass.now) < JOB_CREATION_GRACE => {
+            Step::Start { attempt: Box::new(attempt.clone()), take_lock: false }
+        }
         JobState::Absent => decide_inspect(pass, attempt, inspect, Ending::new(Reason::JobLost, "")),
         JobState::Foreign => Step::Fail(Ending::new(
             Reason::JobRefused,

@@ -1,9 +1,10 @@
 //! Events of a backup: named by what they say, so that saying it twice is impossible.
 
 use super::decide::{Ending, Step};
+use super::status::success;
 use crate::agent::run::Owner;
 use crate::api::condition::shorten;
-use crate::api::{GraphBackup, GraphBackupStatus, Reason, to_kubernetes};
+use crate::api::{GraphBackup, GraphBackupStatus, to_kubernetes};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -24,15 +25,13 @@ pub fn event(
     now: DateTime<Utc>,
 ) -> Option<Event> {
     let (kind, reason, note, action) = match step {
-        Step::Succeed(point) => (
-            "Normal",
-            Reason::Succeeded,
-            format!("recovery point of {} bytes up to transaction {}", point.bytes, point.last_transaction),
-            "Backup",
-        ),
+        Step::Succeed(point) => {
+            let (reason, message) = success(point);
+            ("Normal", reason, message, "Backup")
+        }
         Step::CloseAttempt(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Attempt"),
         Step::Fail(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Backup"),
-        Step::Wait(_) | Step::Start(_) | Step::Inspect | Step::DeleteJob(_) => return None,
+        Step::Wait(_) | Step::Start { .. } | Step::BreakLock(_) | Step::Inspect | Step::DeleteJob(_) => return None,
     };
     let uid = owner.uid.get(..8).unwrap_or(&owner.uid);
     let name = format!("{}.{uid}.{}.{}", owner.name, status.attempts.len(), action.to_lowercase());

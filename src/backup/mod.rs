@@ -9,6 +9,7 @@ pub mod controller;
 pub mod decide;
 pub mod event;
 pub mod observe;
+pub mod parent;
 pub mod status;
 pub mod validate;
 pub mod world;

@@ -2,12 +2,15 @@
 
 use super::build::AGENT_CONTAINER;
 use super::decide::{attempt_due, open_attempt};
+use super::parent::Parents;
+use super::status::is_terminal;
 use super::validate::ValidBackup;
-use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, World};
+use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, Site, SiteLock, World};
 use crate::agent::verdict::Verdict;
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, inspect_job};
-use crate::api::{Attempt, GraphBackupStatus};
+use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus};
 use crate::client::{CallError, call};
+use crate::cluster_lock::{ClusterLocks, HeldLock, Lock};
 use crate::discovery::Discovery;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::Job;
@@ -22,17 +25,29 @@ const PODS_MAX: u32 = 20;
 const IMAGE_REASONS: [&str; 5] =
     ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
 
+/// What looking needs.
+#[derive(Clone, Copy)]
+pub struct Eyes<'a> {
+    /// Client of the API server.
+    pub client: &'a Client,
+    /// Finds the master.
+    pub discovery: &'a dyn Discovery,
+    /// The locks of the database clusters.
+    pub locks: &'a ClusterLocks,
+    /// Finds the earlier point of an incremental backup.
+    pub parents: &'a Parents,
+}
+
 /// Reads the world for the next decision.
 pub async fn observe(
-    client: &Client,
-    discovery: &dyn Discovery,
+    eyes: &Eyes<'_>,
     backup: &ValidBackup,
     status: &GraphBackupStatus,
     now: DateTime<Utc>,
 ) -> Result<World, CallError> {
     match open_attempt(status) {
-        Some(attempt) => observe_open(client, backup, attempt).await,
-        None => observe_idle(client, discovery, backup, status, now).await,
+        Some(attempt) => observe_open(eyes.client, backup, attempt).await,
+        None => observe_idle(eyes, backup, status, now).await,
     }
 }
 
@@ -46,21 +61,17 @@ async fn observe_open(client: &Client, backup: &ValidBackup, attempt: &Attempt) 
 }
 
 async fn observe_idle(
-    client: &Client,
-    discovery: &dyn Discovery,
+    eyes: &Eyes<'_>,
     backup: &ValidBackup,
     status: &GraphBackupStatus,
     now: DateTime<Utc>,
 ) -> Result<World, CallError> {
     let leftover = match status.attempts.last() {
-        Some(attempt) => leftover(client, backup, attempt).await?,
+        Some(attempt) => leftover(eyes.client, backup, attempt).await?,
         None => None,
     };
-    let ground = if leftover.is_none() && attempt_due(backup, status, now) {
-        Some(ground(client, discovery, backup).await?)
-    } else {
-        None
-    };
+    let ground =
+        if leftover.is_none() && attempt_due(backup, status, now) { Some(ground(eyes, backup).await?) } else { None };
     Ok(World::Idle { leftover, ground })
 }
 
@@ -82,13 +93,49 @@ async fn leftover(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> R
     Ok(None)
 }
 
-async fn ground(client: &Client, discovery: &dyn Discovery, backup: &ValidBackup) -> Result<Ground, CallError> {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &backup.owner.namespace);
+async fn ground(eyes: &Eyes<'_>, backup: &ValidBackup) -> Result<Ground, CallError> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(eyes.client.clone(), &backup.owner.namespace);
     let claim = call("read the target claim", claims.get_metadata_opt(&backup.target.claim_name)).await?;
     if claim.is_none() {
         return Ok(Ground::ClaimMissing);
     }
-    Ok(Ground::Database(discovery.locate(&backup.source, backup.cluster_name.as_deref()).await))
+    let located = match eyes.discovery.locate(&backup.source, backup.cluster_name.as_deref()).await {
+        Ok(located) => located,
+        Err(error) => return Ok(Ground::NotFound(error)),
+    };
+    let lock = match eyes.locks.look(located.store_id, &backup.owner).await? {
+        Lock::Free => SiteLock::Free,
+        Lock::Ours => SiteLock::Ours,
+        Lock::Held(held) => examine_holder(eyes.client, held).await?,
+    };
+    let parent = match backup.backup_type {
+        BackupType::Full => None,
+        BackupType::Incremental | BackupType::Auto => (eyes.parents)(backup, located.store_id),
+    };
+    Ok(Ground::Found(Box::new(Site { located, lock, parent })))
+}
+
+/// Whether a lock's holder still needs it: an object that is gone or over, and has no Job that works, does not.
+async fn examine_holder(client: &Client, held: HeldLock) -> Result<SiteLock, CallError> {
+    let Some(holder) = &held.holder else {
+        return Ok(SiteLock::Held(format!("the unknown holder of Lease {}", held.name)));
+    };
+    let backups: Api<GraphBackup> = Api::namespaced(client.clone(), &holder.namespace);
+    let object = call("read the GraphBackup that holds a lock", backups.get_opt(&holder.name)).await?;
+    let object = object.filter(|object| object.metadata.uid.as_deref() == Some(&holder.uid));
+    let needs_it = object.is_some_and(|object| !object.status.as_ref().is_some_and(is_terminal));
+    if needs_it || works(client, &holder.namespace, &holder.uid).await? {
+        return Ok(SiteLock::Held(format!("GraphBackup {}/{}", holder.namespace, holder.name)));
+    }
+    Ok(SiteLock::Abandoned(held))
+}
+
+/// Whether a Job of the object works.
+async fn works(client: &Client, namespace: &str, uid: &str) -> Result<bool, CallError> {
+    let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let selector = format!("{BACKUP_UID_LABEL}={uid}");
+    let jobs = call("list the Jobs of an object", jobs.list(&ListParams::default().labels(&selector))).await?;
+    Ok(jobs.items.iter().any(|job| finished(job).is_none()))
 }
 
 async fn get_job(client: &Client, backup: &ValidBackup, name: &str) -> Result<Option<Job>, CallError> {

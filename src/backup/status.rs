@@ -2,10 +2,16 @@
 
 use super::decide::{Ending, Step, Waiting, observable, running};
 use super::validate::ValidBackup;
+use crate::agent::run::Mode;
 use crate::agent::verdict::Published;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
-use crate::api::{Attempt, GraphBackupStatus, Inspection, Phase, Point, Reason, names, now_seconds};
+use crate::api::{Attempt, BackupType, GraphBackupStatus, Inspection, Phase, Point, Reason, names, now_seconds};
 use chrono::{DateTime, Utc};
+
+/// Whether there is a recovery point.
+pub fn succeeded(status: &GraphBackupStatus) -> bool {
+    condition::get(&status.conditions, SUCCEEDED) == Some(Truth::True)
+}
 
 /// Whether the backup is over: such an object is never worked on again.
 pub fn is_terminal(status: &GraphBackupStatus) -> bool {
@@ -15,15 +21,19 @@ pub fn is_terminal(status: &GraphBackupStatus) -> bool {
 /// The status after a step was decided.
 pub fn after(backup: &ValidBackup, before: &GraphBackupStatus, step: &Step, now: DateTime<Utc>) -> GraphBackupStatus {
     let mut status = before.clone();
+    // Nothing that the object would have to tell.
+    if matches!(step, Step::BreakLock(_) | Step::DeleteJob(_)) {
+        return status;
+    }
     status.observed_generation = Some(backup.generation);
     status.start_time.get_or_insert(now_seconds(now));
     let mut write = Writer { status: &mut status, generation: backup.generation, now };
     match step {
         Step::Wait(waiting) => write.in_progress(waiting),
-        Step::Start(attempt) => write.started(backup, attempt),
+        Step::Start { attempt, .. } => write.started(backup, attempt),
         Step::Inspect => write.inspecting(backup),
         Step::CloseAttempt(ending) => write.attempt_failed(ending),
-        Step::DeleteJob(_) => {}
+        Step::DeleteJob(_) | Step::BreakLock(_) => {}
         Step::Succeed(point) => write.succeeded(backup, point),
         Step::Fail(ending) => write.failed(ending),
     }
@@ -120,7 +130,15 @@ impl Writer<'_> {
         self.status.master = Some(point.fence_after.endpoint().to_string());
         self.status.directory = Some(backup.place(point.store_id).to_string());
         self.status.size = Some(human_size(point.bytes));
+        self.status.free = point.free_bytes.map(human_size);
         self.status.point = Some(Point {
+            backup_type: match point.mode {
+                Mode::Full => BackupType::Full,
+                Mode::Incremental => BackupType::Incremental,
+            },
+            parent: point.parent.clone(),
+            depth: point.depth,
+            shared_bytes: i64::try_from(point.shared_bytes).unwrap_or(i64::MAX),
             manifest_digest: point.manifest_digest.clone(),
             store_id: point.store_id,
             last_transaction: point.last_transaction,
@@ -130,17 +148,11 @@ impl Writer<'_> {
             data_to: point.data_to,
             attempt: point.attempt,
         });
-        let message = format!(
-            "{} in {} files up to transaction {}, manifest {}",
-            human_size(point.bytes),
-            point.files,
-            point.last_transaction,
-            point.manifest_digest
-        );
-        self.set(READY, Truth::True, Reason::Succeeded, &message);
-        self.set(RECONCILING, Truth::False, Reason::Succeeded, "");
-        self.set(STALLED, Truth::False, Reason::Succeeded, "");
-        self.set(SUCCEEDED, Truth::True, Reason::Succeeded, &message);
+        let (reason, message) = success(point);
+        self.set(READY, Truth::True, reason, &message);
+        self.set(RECONCILING, Truth::False, reason, "");
+        self.set(STALLED, Truth::False, reason, "");
+        self.set(SUCCEEDED, Truth::True, reason, &message);
         if observable(&point.fence_after) {
             self.set(
                 MASTER_STABLE,
@@ -189,6 +201,32 @@ impl Writer<'_> {
         if reason == Reason::MasterChanged {
             self.set(MASTER_STABLE, Truth::False, reason, message);
         }
+    }
+}
+
+/// With which reason a backup succeeded, and what there is to say.
+pub fn success(point: &Published) -> (Reason, String) {
+    let size = human_size(point.bytes);
+    let Published { files, last_transaction, manifest_digest, .. } = point;
+    let tail = format!("{size} in {files} files up to transaction {last_transaction}, manifest {manifest_digest}");
+    match (&point.fell_back, &point.parent) {
+        (Some(why), _) => (
+            Reason::FellBackToFull,
+            format!(
+                "{tail}; the whole store was copied instead of an incremental backup: {}: {}",
+                why.reason, why.message
+            ),
+        ),
+        (None, Some(parent)) => (
+            Reason::Succeeded,
+            format!(
+                "{tail}; {} transactions on top of {}, {} shared with it",
+                last_transaction.saturating_sub(parent.last_transaction),
+                parent.name,
+                human_size(point.shared_bytes)
+            ),
+        ),
+        (None, None) => (Reason::Succeeded, tail),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the specification as stored to one that cannot be wrong. Pure.
 
 use crate::agent::run::{Owner, Place};
-use crate::api::{GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_duration};
+use crate::api::{BackupType, GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_duration};
 use crate::discovery::SourceUri;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::EnvVar;
@@ -44,6 +44,8 @@ pub struct ValidBackup {
     pub source: SourceUri,
     /// Name of the cluster in ZooKeeper.
     pub cluster_name: Option<String>,
+    /// Full, incremental, or what can be done.
+    pub backup_type: BackupType,
     /// Where points go.
     pub target: Target,
     /// Folder name of this object's point.
@@ -104,6 +106,7 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         resource_version: text(&meta.resource_version, "resourceVersion")?,
         source,
         cluster_name: spec.source.cluster_name.clone(),
+        backup_type: spec.backup_type,
         target: spec.target.clone(),
         image: spec.tool.image.clone(),
         command: spec.tool.command.clone().unwrap_or_else(|| DEFAULT_COMMAND.map(str::to_owned).to_vec()),

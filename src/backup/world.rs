@@ -1,6 +1,8 @@
 //! What one pass sees of the world, already read and typed. Pure data.
 
 use crate::agent::verdict::Verdict;
+use crate::api::Parent;
+use crate::cluster_lock::HeldLock;
 use crate::discovery::{DiscoveryError, Located};
 use chrono::{DateTime, Utc};
 
@@ -28,8 +30,34 @@ pub enum World {
 pub enum Ground {
     /// The target claim does not exist.
     ClaimMissing,
-    /// The claim is there, and this is where the database is, or why it cannot be found.
-    Database(Result<Located, DiscoveryError>),
+    /// The claim is there, but the database cannot be found.
+    NotFound(DiscoveryError),
+    /// The database is found.
+    Found(Box<Site>),
+}
+
+/// Where an attempt would run.
+#[derive(Debug)]
+pub struct Site {
+    /// The master.
+    pub located: Located,
+    /// The lock of the cluster.
+    pub lock: SiteLock,
+    /// The newest earlier point; nothing when there is none, or when the whole store is copied anyway.
+    pub parent: Option<Parent>,
+}
+
+/// Who holds the lock of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SiteLock {
+    /// Nobody.
+    Free,
+    /// This backup, since an earlier attempt.
+    Ours,
+    /// Somebody who works, or of whom nothing is known; the text names the holder.
+    Held(String),
+    /// An object that is gone or done and has no Job that works.
+    Abandoned(HeldLock),
 }
 
 /// An object by name and UID, for a delete that cannot hit another.

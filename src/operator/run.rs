@@ -4,8 +4,9 @@ use super::OperatorArguments;
 use super::http::{Readiness, serve};
 use super::leadership::Leadership;
 use crate::api::GraphBackup;
-use crate::backup::controller::{self, Context};
+use crate::backup::controller::{self, Context, Failing};
 use crate::client::{CallError, call};
+use crate::cluster_lock::ClusterLocks;
 use crate::discovery::Network;
 use crate::metrics::Metrics;
 use chrono::Utc;
@@ -83,15 +84,18 @@ async fn lead_and_work(
     let leading = leadership.leading();
     let context = |namespace: &str| {
         let leading = leading.clone();
-        Arc::new(Context::new(
-            client.clone(),
-            Arc::new(Network::in_namespace(namespace)),
-            Arc::new(Utc::now),
-            arguments.image.clone(),
-            arguments.name.clone(),
-            Arc::new(move || leading.now()),
-            Arc::clone(&metrics),
-        ))
+        Context {
+            client: client.clone(),
+            discovery: Arc::new(Network::in_namespace(namespace)),
+            locks: ClusterLocks::new(client.clone(), arguments.namespace.clone()),
+            parents: Arc::new(|_, _| None),
+            clock: Arc::new(Utc::now),
+            operator_image: arguments.image.clone(),
+            instance: arguments.name.clone(),
+            leading: Arc::new(move || leading.now()),
+            metrics: Arc::clone(&metrics),
+            failing: Failing::default(),
+        }
     };
     let controllers = future::join_all(namespaces.iter().map(|namespace| {
         let mut ended = end.subscribe();

@@ -2,9 +2,9 @@ use super::*;
 use crate::agent::run::Mode;
 use crate::agent::verdict::Failure;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
-use crate::api::{Endpoint, FenceToken, GraphBackup, Phase, StoreId};
+use crate::api::{Endpoint, FenceToken, GraphBackup, Parent, Phase, StoreId};
 use crate::backup::{status, validate::validate};
-use crate::discovery::DiscoveryError;
+use crate::discovery::{DiscoveryError, Located};
 
 const UID: &str = "1a2b3c4d-0000-4000-8000-000000000000";
 const STORE: StoreId = StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
@@ -38,7 +38,12 @@ fn fence(rebound_modified: i64) -> Fence {
 }
 
 fn located() -> World {
-    World::Idle { leftover: None, ground: Some(Ground::Database(Ok(Located { store_id: STORE, fence: fence(15) }))) }
+    site(SiteLock::Free, None)
+}
+
+fn site(lock: SiteLock, parent: Option<Parent>) -> World {
+    let located = Located { store_id: STORE, fence: fence(15) };
+    World::Idle { leftover: None, ground: Some(Ground::Found(Box::new(Site { located, lock, parent }))) }
 }
 
 fn open(job: JobState) -> World {
@@ -108,7 +113,7 @@ fn reason(status: &GraphBackupStatus) -> &str {
 #[test]
 fn a_found_master_starts_the_first_attempt_with_its_fence() {
     let (step, status) = play(&GraphBackupStatus::default(), located(), at(0));
-    let Step::Start(attempt) = step else { panic!("{step:?}") };
+    let Step::Start { attempt, .. } = step else { panic!("{step:?}") };
     assert_eq!((attempt.number, attempt.store_id, &attempt.fence), (1, STORE, &fence(15)));
     assert_eq!(status.phase, Some(Phase::Running));
     assert_eq!(
@@ -133,7 +138,7 @@ fn every_condition_is_there_from_the_first_pass() {
 fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
     let missing = || {
         let error = DiscoveryError::NoMaster { cluster: "neo4j.ha".into(), detail: "no member is registered".into() };
-        World::Idle { leftover: None, ground: Some(Ground::Database(Err(error))) }
+        World::Idle { leftover: None, ground: Some(Ground::NotFound(error)) }
     };
     let (step, status) = play(&GraphBackupStatus::default(), missing(), at(0));
     assert!(matches!(step, Step::Wait(Waiting { reason: Reason::NoMaster, .. })));
@@ -148,7 +153,7 @@ fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
 #[test]
 fn what_needs_a_person_fails_at_once() {
     let error = DiscoveryError::MultipleRoots { servers: "zk:2181".into(), roots: "/1_2,/3_4".into() };
-    let world = World::Idle { leftover: None, ground: Some(Ground::Database(Err(error))) };
+    let world = World::Idle { leftover: None, ground: Some(Ground::NotFound(error)) };
     assert!(matches!(play(&GraphBackupStatus::default(), world, at(0)).0, Step::Fail(_)));
 }
 
@@ -201,7 +206,7 @@ fn a_job_that_ended_without_a_verdict_asks_the_volume() {
 fn a_job_that_vanished_is_not_a_success() {
     // Right after the record: the process ended before the creation. Creating it twice is impossible by its name.
     let (step, again) = play(&started(), open(JobState::Absent), at(5));
-    assert!(matches!(step, Step::Start(_)));
+    assert!(matches!(step, Step::Start { take_lock: false, .. }));
     assert_eq!(again.attempts.len(), 1);
     // Later: somebody deleted it.
     let (step, _) = play(&started(), open(JobState::Absent), at(100));
@@ -221,7 +226,7 @@ fn retryable_failures_run_again_within_the_limit_and_after_a_wait() {
     assert!(attempt_due(&backup(), &status, at(60)));
 
     let (step, status) = play(&status, located(), at(60));
-    let Step::Start(attempt) = step else { panic!("{step:?}") };
+    let Step::Start { attempt, .. } = step else { panic!("{step:?}") };
     assert_eq!(attempt.number, 2);
     let (step, status) = play(&status, open(ended(failed(Reason::MasterChanged))), at(70));
     assert!(matches!(step, Step::Fail(_)), "the limit is one retry");
@@ -289,4 +294,64 @@ fn backoff_grows_is_bounded_and_spread() {
         assert!(wait(attempts) <= BACKOFF_MAX * 5 / 4);
     }
     assert_ne!(jitter(UID, 0, BACKOFF_MAX), jitter("9f", 0, BACKOFF_MAX));
+}
+
+fn of_type(backup_type: BackupType) -> ValidBackup {
+    ValidBackup { backup_type, ..backup() }
+}
+
+fn parent() -> Parent {
+    Parent {
+        name: "sunday".into(),
+        uid: "uid-of-sunday".into(),
+        point: "20261122T020000Z-sunday-1a2b3c4d".into(),
+        manifest_digest: format!("sha256:{}", "b".repeat(64)),
+        last_transaction: 40,
+    }
+}
+
+#[test]
+fn the_lock_of_the_cluster_is_taken_once_and_waited_for() {
+    let decided = |lock| decide(&backup(), &GraphBackupStatus::default(), site(lock, None), at(0));
+    assert!(matches!(decided(SiteLock::Free), Step::Start { take_lock: true, .. }));
+    assert!(matches!(decided(SiteLock::Ours), Step::Start { take_lock: false, .. }));
+    let Step::Wait(waiting) = decided(SiteLock::Held("GraphBackup graph/other".into())) else { panic!() };
+    assert_eq!(waiting.reason, Reason::WaitingForLock);
+    assert!(waiting.message.contains("graph/other"), "{}", waiting.message);
+    let left = HeldLock { name: "lock".into(), uid: "lock-uid".into(), holder: None };
+    assert_eq!(decided(SiteLock::Abandoned(left.clone())), Step::BreakLock(left));
+}
+
+#[test]
+fn the_parent_is_recorded_before_its_job_is_created() {
+    let world = site(SiteLock::Free, Some(parent()));
+    let Step::Start { attempt, .. } = decide(&of_type(BackupType::Auto), &GraphBackupStatus::default(), world, at(0))
+    else {
+        panic!()
+    };
+    assert_eq!(attempt.parent, Some(parent()));
+}
+
+#[test]
+fn without_a_parent_auto_copies_everything_and_incremental_fails_after_a_second_look() {
+    let decided = |backup_type, status: &GraphBackupStatus, second| {
+        decide(&of_type(backup_type), status, site(SiteLock::Free, None), at(second))
+    };
+    let new = GraphBackupStatus::default();
+    assert!(matches!(decided(BackupType::Auto, &new, 0), Step::Start { .. }));
+    let Step::Wait(waiting) = decided(BackupType::Incremental, &new, 0) else { panic!() };
+    assert_eq!(waiting.reason, Reason::NoParent);
+    let seen = GraphBackupStatus { start_time: Some(at(0)), ..new };
+    let Step::Fail(ending) = decided(BackupType::Incremental, &seen, 20) else { panic!() };
+    assert_eq!(ending.reason, Reason::NoParent);
+}
+
+#[test]
+fn a_fall_back_is_said_with_its_cause() {
+    let failure = Failure { reason: Reason::LogsPruned, message: "the logs are gone".into() };
+    let world = open(ended(published(|point| point.fell_back = Some(failure))));
+    let (_, status) = play(&started(), world, at(60));
+    assert_eq!((truth(&status, SUCCEEDED), reason(&status)), (Some(Truth::True), "FellBackToFull"));
+    let said = &status.conditions.iter().find(|c| c.type_ == SUCCEEDED).unwrap().message;
+    assert!(said.contains("LogsPruned: the logs are gone"), "{said}");
 }

@@ -30,7 +30,7 @@ const PLAIN: Kind = Kind {
 };
 
 /// Every kind that is served.
-pub static KINDS: [Kind; 5] = [
+pub static KINDS: [Kind; 6] = [
     Kind {
         group: "graphbackup.dev",
         version: "v1alpha1",
@@ -43,6 +43,7 @@ pub static KINDS: [Kind; 5] = [
     Kind { group: "batch", name: "Job", plural: "jobs", has_status: true, counts_generations: true, ..PLAIN },
     Kind { name: "Pod", plural: "pods", has_status: true, ..PLAIN },
     Kind { name: "PersistentVolumeClaim", plural: "persistentvolumeclaims", has_status: true, ..PLAIN },
+    Kind { group: "coordination.k8s.io", name: "Lease", plural: "leases", ..PLAIN },
     Kind { group: "events.k8s.io", name: "Event", plural: "events", ..PLAIN },
 ];
 

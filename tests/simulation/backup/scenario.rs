@@ -21,8 +21,9 @@ use std::time::Duration;
 pub const NAMESPACE: &str = "graph";
 /// Name of the object that most scenarios are about.
 pub const BACKUP: &str = "nightly";
-/// The most that a pass asks: two old Jobs, the claim, status, a Job that is refused, an Event, status.
-const BUDGET: Budget = Budget { per_pass: 7, extra: 60 };
+/// The most that a pass asks: two old Jobs, the claim, the lock and whether it is in use, the lock again, status, a Job that is refused,
+/// an Event, status.
+const BUDGET: Budget = Budget { per_pass: 10, extra: 60 };
 /// What may be there at the end. Jobs and pods may not: they live on for an hour, and the run lasts longer.
 const LASTING: [&str; 3] = ["GraphBackup", "Event", "PersistentVolumeClaim"];
 
@@ -305,6 +306,7 @@ impl Scenario {
             let call = clean.records.get(at).map(|record| &record.call);
             call.is_some_and(|call| call.verb == Verb::Create && call.kind.name == kind)
         };
+        let of_lock = |at: usize| clean.records.get(at).is_some_and(|record| record.call.kind.name == "Lease");
         // The last thing that was done is the record of an attempt whose Job is still to be created.
         let between = |at: usize, applied: bool| hit(if applied { at + 1 } else { at }, "Job");
         let several = clean.end.iter().filter(|object| object["kind"] == "GraphBackup").count() > 1;
@@ -315,6 +317,13 @@ impl Scenario {
             // A refused Event must not keep the verdict from the object.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } if hit(at, "Event") => {
                 Allowance::Missing("Event")
+            }
+            // A lock that may not be given back must not keep the verdict either: the next taker breaks it. The same holds
+            // of one whose creation was under way when its process was replaced, and comes late.
+            Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } | Fault::TwoLeaders { at, .. }
+                if of_lock(at) =>
+            {
+                Allowance::Missing("Lease")
             }
             // A refused Job ends its attempt: nothing has run.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } if hit(at, "Job") => {
@@ -329,7 +338,7 @@ impl Scenario {
             // The Job's TTL ends it before anybody looks: the volume is asked.
             Fault::Request { down: 3600.., .. } => self.another_way(),
             // A cache that does not know of the deletion yet: what was seen of the Job is told all the same.
-            Fault::Stale { .. } if matches!(self.ending, Ending::Gone) => Allowance::Missing("Event"),
+            Fault::Stale { .. } if matches!(self.ending, Ending::Gone) => Allowance::Gone,
             // A create that was under way when its process was replaced comes late; the Job was deleted meanwhile.
             Fault::TwoLeaders { at, whole: true } if hit(at, "Job") => self.another_way(),
             _ => Allowance::Nothing,

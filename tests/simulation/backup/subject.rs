@@ -11,8 +11,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use graph_backup_operator::api::{GraphBackup, GraphBackupStatus};
-use graph_backup_operator::backup::controller::{self, Context};
+use graph_backup_operator::backup::controller::{self, Context, Failing};
 use graph_backup_operator::backup::status::is_terminal;
+use graph_backup_operator::cluster_lock::ClusterLocks;
 use graph_backup_operator::metrics::Metrics;
 use kube::Client;
 use kube::core::DeserializeGuard;
@@ -21,6 +22,9 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Namespace of the operator.
+pub const OPERATOR_NAMESPACE: &str = "graph-backup-operator";
 
 /// The controller, its cluster, its database and its volume.
 pub struct Backups {
@@ -36,20 +40,30 @@ pub struct Backups {
     pub memory: Arc<Mutex<Memory>>,
 }
 
+impl Backups {
+    /// What a process works with.
+    pub fn context(&self, client: Client, leads: Arc<AtomicBool>) -> Context {
+        let clock = self.clock;
+        Context {
+            locks: ClusterLocks::new(client.clone(), OPERATOR_NAMESPACE.to_owned()),
+            client,
+            discovery: Arc::new(self.database.clone()),
+            parents: Arc::new(|_, _| None),
+            clock: Arc::new(move || clock.now()),
+            operator_image: "operator:test".to_owned(),
+            instance: "replica-0".to_owned(),
+            leading: Arc::new(move || leads.load(Ordering::Relaxed)),
+            metrics: Arc::new(Metrics::default()),
+            failing: Failing::default(),
+        }
+    }
+}
+
 impl Subject for Backups {
     type Process = Arc<Context>;
 
     fn start(&self, client: Client, leads: Arc<AtomicBool>) -> Arc<Context> {
-        let clock = self.clock;
-        Arc::new(Context::new(
-            client,
-            Arc::new(self.database.clone()),
-            Arc::new(move || clock.now()),
-            "operator:test".to_owned(),
-            "replica-0".to_owned(),
-            Arc::new(move || leads.load(Ordering::Relaxed)),
-            Arc::new(Metrics::default()),
-        ))
+        Arc::new(self.context(client, leads))
     }
 
     fn pass(process: &Arc<Context>, object: &Object) -> BoxFuture<'static, After> {

@@ -6,7 +6,7 @@ use graph_backup_operator::api::Reason;
 use serde_json::json;
 
 pub fn succeeds_at_once() -> Scenario {
-    scenario("succeeds at once").succeeds(&["1"]).writes(4)
+    scenario("succeeds at once").succeeds(&["1"]).writes(6)
 }
 
 pub fn fails_once_and_then_succeeds() -> Scenario {
@@ -17,7 +17,7 @@ pub fn fails_for_good_at_once() -> Scenario {
     scenario("fails for good at once")
         .backup_job(Fails(Reason::ConsistencyFailed))
         .fails(Reason::ConsistencyFailed, &["1"])
-        .writes(4)
+        .writes(6)
 }
 
 pub fn fails_until_no_attempt_is_left() -> Scenario {

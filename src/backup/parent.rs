@@ -1,0 +1,104 @@
+//! Which earlier point an incremental backup starts from. Pure; the agent proves on the volume that it can.
+
+use super::status::succeeded;
+use super::validate::ValidBackup;
+use crate::api::{GraphBackup, Parent, StoreId};
+use std::borrow::Borrow;
+use std::sync::Arc;
+
+/// Finds the newest earlier point of the cluster with this store id for a backup. Reads what is known already: what is not seen
+/// yet costs a full copy at most, and the agent proves the rest on the volume.
+pub type Parents = Arc<dyn Fn(&ValidBackup, StoreId) -> Option<Parent> + Send + Sync>;
+
+/// The newest point of the cluster with this store id, on the same target.
+pub fn newest_parent<T: Borrow<GraphBackup>>(
+    backup: &ValidBackup,
+    store: StoreId,
+    points: impl IntoIterator<Item = T>,
+) -> Option<Parent> {
+    let candidates = points.into_iter().filter_map(|object| {
+        let object = object.borrow();
+        let meta = &object.metadata;
+        let status = object.status.as_ref().filter(|status| succeeded(status))?;
+        let point = status.point.as_ref()?;
+        let fits = meta.namespace.as_deref() == Some(&backup.owner.namespace)
+            && meta.deletion_timestamp.is_none()
+            && object.spec.target == backup.target
+            && point.store_id == store;
+        let folder = status.directory.as_deref()?.rsplit('/').next()?;
+        let parent = Parent {
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+            point: folder.to_owned(),
+            manifest_digest: point.manifest_digest.clone(),
+            last_transaction: point.last_transaction,
+        };
+        fits.then_some((point.data_to, parent))
+    });
+    candidates.max_by(|(a, left), (b, right)| (a, &left.uid).cmp(&(b, &right.uid))).map(|(_, parent)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::validate::validate;
+    use serde_json::{Value, json};
+
+    const STORE: StoreId = StoreId { creation_time: 1, random_id: 2 };
+
+    fn object(name: &str, status: &Value) -> GraphBackup {
+        serde_json::from_value(json!({
+            "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
+            "metadata": {"name": name, "namespace": "graph", "uid": format!("uid-{name}"), "generation": 1,
+                         "resourceVersion": "7", "creationTimestamp": "2026-11-24T06:00:00Z"},
+            "spec": {"source": {"uri": "ha://zk"}, "target": {"claimName": "backups"}, "tool": {"image": "neo4j:1.8"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn point(name: &str, hour: u32) -> GraphBackup {
+        object(
+            name,
+            &json!({
+                "directory": format!("{STORE}/{name}-folder"),
+                "conditions": [{"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "",
+                                "lastTransitionTime": "2026-11-24T06:00:00Z"}],
+                "point": {"manifestDigest": "sha256:0", "storeId": STORE.to_string(), "type": "Full",
+                          "lastTransaction": 42, "files": 1, "bytes": 1, "attempt": 1,
+                          "dataFrom": format!("2026-11-24T{hour:02}:00:00Z"), "dataTo": format!("2026-11-24T{hour:02}:01:00Z")},
+            }),
+        )
+    }
+
+    fn chosen(points: Vec<GraphBackup>) -> Option<String> {
+        let backup = validate(&object("new", &json!({}))).unwrap();
+        newest_parent(&backup, STORE, points).map(|parent| parent.point)
+    }
+
+    #[test]
+    fn the_newest_point_of_the_cluster_on_the_target_is_taken() {
+        let points = vec![point("a", 1), point("c", 3), point("b", 2), object("running", &json!({}))];
+        assert_eq!(chosen(points).as_deref(), Some("c-folder"));
+        assert_eq!(chosen(vec![]), None);
+    }
+
+    #[test]
+    fn what_is_elsewhere_going_or_not_there_is_no_parent() {
+        type Change = fn(&mut GraphBackup);
+        let changes: &[Change] = &[
+            |o| o.metadata.namespace = Some("other".into()),
+            |o| o.metadata.deletion_timestamp = o.metadata.creation_timestamp.clone(),
+            |o| o.spec.target.claim_name = "other".into(),
+            |o| o.spec.target.directory = "other".into(),
+            |o| o.status.as_mut().unwrap().conditions[0].status = "False".into(),
+            |o| o.status.as_mut().unwrap().point.as_mut().unwrap().store_id.random_id = 3,
+            |o| o.status.as_mut().unwrap().point = None,
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut unfit = point("a", 3);
+            change(&mut unfit);
+            assert_eq!(chosen(vec![unfit, point("b", 1)]).as_deref(), Some("b-folder"), "change {number}");
+        }
+    }
+}
