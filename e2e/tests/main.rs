@@ -8,8 +8,10 @@
 )]
 
 mod backup;
+mod deletion;
 mod failover;
 mod failures;
+mod incremental;
 mod lost;
 mod rights;
 mod support;

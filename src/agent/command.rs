@@ -5,8 +5,11 @@ use super::exec::exec;
 use super::inspect::inspect;
 use super::install::install;
 use super::progress::{self, Step, start};
+use super::prune::prune;
 use super::report;
-use super::run::{AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, RUN_VARIABLE, TARGET_MOUNT};
+use super::run::{
+    AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, TARGET_MOUNT,
+};
 use super::stop::Stop;
 use super::verdict::{Failure, MESSAGE_PATH, Verdict};
 use crate::api::Reason;
@@ -32,6 +35,8 @@ pub enum AgentCommand {
     Backup(Paths),
     /// Say whether a point of a backup is on the target, as the environment variable `GRAPHBACKUP_RUN` says.
     Inspect(Paths),
+    /// Remove the files of a backup from the target, as the environment variable `GRAPHBACKUP_RUN` says.
+    Prune(Paths),
     /// Copy this binary to where other containers of the pod find it.
     Install {
         /// Where to.
@@ -66,6 +71,7 @@ pub fn run(command: AgentCommand) -> ExitCode {
     match command {
         AgentCommand::Backup(paths) => conclude(&paths.verdict, &in_runtime(run_backup(&paths.target))),
         AgentCommand::Inspect(paths) => conclude(&paths.verdict, &in_runtime(run_inspect(&paths.target))),
+        AgentCommand::Prune(paths) => conclude(&paths.verdict, &in_runtime(run_prune(&paths.target))),
         AgentCommand::Install { to } => match install(&to) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -104,6 +110,12 @@ async fn run_inspect(mount: &Path) -> Result<Verdict, Failure> {
     Ok(inspect(run, mount, &stop).await)
 }
 
+async fn run_prune(mount: &Path) -> Result<Verdict, Failure> {
+    let run: PruneRun = read_run()?;
+    let stop = listen(NO_DEADLINE)?;
+    Ok(prune(&run, mount, &stop).await)
+}
+
 fn listen(deadline: Duration) -> Result<Stop, Failure> {
     Stop::listen(deadline).map_err(|error| Failure::new(Reason::AgentFailed, format!("cannot take signals: {error}")))
 }
@@ -126,7 +138,7 @@ fn conclude(path: &Path, verdict: &Verdict) -> ExitCode {
     }
     progress::verdict(verdict);
     match verdict {
-        Verdict::Published(_) => ExitCode::SUCCESS,
+        Verdict::Published(_) | Verdict::Pruned => ExitCode::SUCCESS,
         Verdict::Failed(_) => ExitCode::FAILURE,
     }
 }

@@ -4,6 +4,7 @@
 //! <claim>/<directory>/<store id>/.lock
 //! <claim>/<directory>/<store id>/.partial-<backup uid>-<pod uid>/{store/,manifest.json}     while it is made
 //! <claim>/<directory>/<store id>/<point>/{store/,manifest.json}                             once it is published
+//! <claim>/<directory>/<store id>/.pruned-<backup uid>/…                                     while it is removed
 //! ```
 
 use super::run::Place;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 const LOCK_FILE: &str = ".lock";
 const PARTIAL_PREFIX: &str = ".partial-";
+const PRUNED_PREFIX: &str = ".pruned-";
 
 /// A name in the run cannot be a folder on the target. The schema refuses these too; the volume is guarded twice.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +106,14 @@ impl Layout {
             }
         }
         Ok(self.cluster_folder().join(format!("{PARTIAL_PREFIX}{backup_uid}-{pod_uid}")))
+    }
+
+    /// The point of this backup while it is removed.
+    pub fn pruned_folder(&self, backup_uid: &str) -> Result<PathBuf, LayoutError> {
+        if !is_uid(backup_uid) {
+            return Err(LayoutError::Uid(backup_uid.to_owned()));
+        }
+        Ok(self.cluster_folder().join(format!("{PRUNED_PREFIX}{backup_uid}")))
     }
 
     /// The pod that makes or made a partial, if `folder_name` is the name of a partial of this backup.

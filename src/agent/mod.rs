@@ -1,7 +1,7 @@
 //! What runs inside Jobs: the tool and its verdict, the store header, the manifest, and their proof.
 //!
-//! The agent never talks to the Kubernetes API. It is told what to do by a [`run::BackupRun`] or
-//! [`run::InspectRun`] and answers with one [`verdict::Verdict`].
+//! The agent never talks to the Kubernetes API. It is told what to do by a [`run::BackupRun`], [`run::InspectRun`] or
+//! [`run::PruneRun`] and answers with one [`verdict::Verdict`].
 
 pub mod backup;
 pub mod command;
@@ -14,6 +14,7 @@ pub mod lock;
 pub mod manifest;
 pub mod manifest_file;
 pub mod progress;
+pub mod prune;
 pub mod report;
 pub mod run;
 pub mod stop;

@@ -38,6 +38,8 @@ pub enum Step {
     Verify,
     /// Gives the point its name.
     Publish,
+    /// Removes a point and the partials of its object.
+    Prune,
     /// Removes what is left of a failed attempt.
     CleanUp,
     /// Reports the verdict.

@@ -117,6 +117,16 @@ pub struct BackupRun {
     pub dead_pods: Vec<String>,
 }
 
+/// The end of a deleted object's files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PruneRun {
+    /// The object whose files are removed.
+    pub owner: Owner,
+    /// Where its point and its partials may be: one place for each store that its attempts found.
+    pub places: Vec<Place>,
+}
+
 /// A question to the volume: is there a published point of this object?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -21,6 +21,8 @@ pub enum Verdict {
     Published(Box<Published>),
     /// There is none, and this is why.
     Failed(Failure),
+    /// No file of the object is left on the volume.
+    Pruned,
 }
 
 /// The facts of a published point that the object carries.

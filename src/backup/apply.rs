@@ -1,7 +1,8 @@
 //! Does what was decided: the only place that writes. Each write can be repeated.
 
 use super::decide::{Ending, Step};
-use super::event::event;
+use super::event::{event, removal_event};
+use super::removal::{self, Removal, other_finalizers};
 use super::validate::ValidBackup;
 use super::world::JobRef;
 use super::{build, status};
@@ -15,7 +16,12 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
+use std::time::Duration;
 
+/// From the end of a Job that was told to stop to the next look.
+const STOPPING: Duration = Duration::from_secs(5);
+/// In the API server's refusal of anything new in a namespace that is being deleted.
+const NAMESPACE_GOES: &str = "because it is being terminated";
 /// Field manager of status writes.
 const STATUS_MANAGER: &str = "graph-backup-operator-status";
 
@@ -204,6 +210,71 @@ async fn create_inspect_job(
     };
     let job = build::inspect_job(backup, attempt, &inspection.job, hands.operator_image)?;
     create_job(hands, backup, job).await
+}
+
+/// Does one step of the removal of a deleted object; says when to look again, if not at the next event.
+pub async fn apply_removal(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    removal: &Removal,
+    now: DateTime<Utc>,
+) -> Result<Option<Duration>, ApplyError> {
+    match removal {
+        Removal::LetGo(why) => {
+            if let Some(why) = why {
+                let event = removal_event(backup, Reason::TargetClaimMissing, why, hands.instance, now);
+                create_event(hands, &backup.owner.namespace, event).await?;
+            }
+            release_lock(hands, &backup.owner).await?;
+            set_finalizers(hands, object, other_finalizers(object)).await?;
+            Ok(None)
+        }
+        Removal::Stop(job) => {
+            delete_job(hands, backup, job).await?;
+            Ok(Some(STOPPING))
+        }
+        Removal::Prune => {
+            let job = build::prune_job(backup, status, hands.operator_image)?;
+            match create_job(hands, backup, job).await {
+                // Nothing new is created in a namespace that goes away; its claims go with it.
+                Err(ApplyError::Call(CallError::Refused { message, .. })) if message.contains(NAMESPACE_GOES) => {
+                    set_finalizers(hands, object, other_finalizers(object)).await?;
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+                Ok(()) => Ok(Some(backup.pod_start_deadline)),
+            }
+        }
+        Removal::Failed { reason, message, job } => {
+            let event = removal_event(backup, *reason, message, hands.instance, now);
+            create_event(hands, &backup.owner.namespace, event).await?;
+            if let Some(job) = job {
+                delete_job(hands, backup, job).await?;
+            }
+            Ok(Some(removal::look_again()))
+        }
+        Removal::Wait(wait) => Ok(Some(*wait)),
+    }
+}
+
+/// Writes the finalizers, if the object is still the one that was read.
+pub async fn set_finalizers(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    finalizers: Vec<String>,
+) -> Result<(), ApplyError> {
+    lead(hands)?;
+    let namespace = object.namespace().unwrap_or_default();
+    let backups: Api<GraphBackup> = Api::namespaced(hands.client.clone(), &namespace);
+    let patch = json!({"metadata": {"resourceVersion": object.resource_version(), "finalizers": finalizers}});
+    let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Merge(&patch));
+    let written = backups.patch_metadata(&name, &params, &patch);
+    match call("write the finalizers of a GraphBackup", written).await {
+        Ok(_) | Err(CallError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes a whole status, if the object is still the one that was read; returns its new resource version.

@@ -1,10 +1,16 @@
 //! The Jobs of a backup, built from a [`ValidBackup`]. Pure.
 
 use super::decide::{DEADLINE_MARGIN, dead_pods, deadline_left};
+use super::removal::places;
 use super::validate::ValidBackup;
-use crate::agent::run::{AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, Plan, RUN_VARIABLE, TARGET_MOUNT};
+use crate::agent::run::{
+    AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, Plan, PruneRun, RUN_VARIABLE, TARGET_MOUNT,
+};
 use crate::agent::verdict::MESSAGE_PATH;
-use crate::api::names::{ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
+use crate::api::names::{
+    ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL,
+    prune_job as prune_job_name,
+};
 use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
@@ -28,19 +34,27 @@ const TTL_SECONDS: i32 = 3600;
 const TERMINATION_GRACE_SECONDS: i64 = 30;
 /// Limit of the Job that asks the volume: reading a whole store back takes its time.
 const INSPECT_SECONDS: i64 = 840;
+/// Limit of the Job that removes files.
+const PRUNE_SECONDS: i64 = 3600;
 
 /// What an agent's pod is asked to do.
 #[derive(Clone, Copy)]
-enum Task {
+pub enum Task {
+    /// Make an attempt.
     Backup,
+    /// Say whether an attempt published.
     Inspect,
+    /// Remove the files of a deleted object.
+    Prune,
 }
 
 impl Task {
-    const fn word(self) -> &'static str {
+    /// The agent's subcommand, and the value of the label of Job and pod.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Backup => "backup",
             Self::Inspect => "inspect",
+            Self::Prune => "prune",
         }
     }
 }
@@ -94,7 +108,14 @@ pub fn backup_job(
     let volumes = vec![claim(backup), scratch("agent", Some("64Mi")), scratch("tmp", None)];
     let seconds = left + DEADLINE_MARGIN;
     let pod = pod_spec(backup, vec![install], tool, volumes);
-    Ok(job(backup, attempt, &attempt.job, Task::Backup, i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX), pod))
+    Ok(job(
+        backup,
+        Some(attempt),
+        &attempt.job,
+        Task::Backup,
+        i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX),
+        pod,
+    ))
 }
 
 fn plan(wanted: BackupType, attempt: &Attempt) -> Plan {
@@ -120,7 +141,26 @@ pub fn inspect_job(
         ..agent_container(Task::Inspect, "/graph-backup-operator".to_owned())
     };
     let pod = pod_spec(backup, Vec::new(), inspect, vec![claim(backup)]);
-    Ok(job(backup, attempt, name, Task::Inspect, INSPECT_SECONDS, pod))
+    Ok(job(backup, Some(attempt), name, Task::Inspect, INSPECT_SECONDS, pod))
+}
+
+/// The Job that removes the files of a deleted object.
+pub fn prune_job(
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    operator_image: &str,
+) -> Result<Job, serde_json::Error> {
+    let run = PruneRun { owner: backup.owner.clone(), places: places(backup, status) };
+    let prune = Container {
+        image: Some(operator_image.to_owned()),
+        env: Some(agent_env(&serde_json::to_string(&run)?)),
+        resources: Some(small()),
+        volume_mounts: Some(vec![mount("target", TARGET_MOUNT, false)]),
+        ..agent_container(Task::Prune, "/graph-backup-operator".to_owned())
+    };
+    let pod = pod_spec(backup, Vec::new(), prune, vec![claim(backup)]);
+    let name = prune_job_name(&backup.owner.name, &backup.owner.uid);
+    Ok(job(backup, None, &name, Task::Prune, PRUNE_SECONDS, pod))
 }
 
 fn agent_container(task: Task, binary: String) -> Container {
@@ -150,7 +190,7 @@ fn escape(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-fn job(backup: &ValidBackup, attempt: &Attempt, name: &str, task: Task, seconds: i64, pod: PodSpec) -> Job {
+fn job(backup: &ValidBackup, attempt: Option<&Attempt>, name: &str, task: Task, seconds: i64, pod: PodSpec) -> Job {
     let labels = labels(backup, attempt, task);
     let mut pod_labels = backup.pod_template.labels.clone();
     pod_labels.extend(labels.clone());
@@ -183,16 +223,15 @@ fn job(backup: &ValidBackup, attempt: &Attempt, name: &str, task: Task, seconds:
     }
 }
 
-fn labels(backup: &ValidBackup, attempt: &Attempt, task: Task) -> BTreeMap<String, String> {
-    [
+fn labels(backup: &ValidBackup, attempt: Option<&Attempt>, task: Task) -> BTreeMap<String, String> {
+    let attempt = attempt.map(|attempt| (ATTEMPT_LABEL, attempt.number.to_string()));
+    let always = [
         (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
         (BACKUP_LABEL, backup.owner.name.clone()),
         (BACKUP_UID_LABEL, backup.owner.uid.clone()),
-        (ATTEMPT_LABEL, attempt.number.to_string()),
         (TASK_LABEL, task.word().to_owned()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    ];
+    always.into_iter().chain(attempt).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn owner_reference(backup: &ValidBackup) -> OwnerReference {

@@ -1,13 +1,14 @@
 //! The driver: watches, one pass, back-off.
 
-use super::apply::{ApplyError, Hands, apply, refuse};
+use super::apply::{ApplyError, Hands, apply, apply_removal, refuse, set_finalizers};
 use super::decide::{Step, decide};
-use super::observe::{Eyes, observe};
+use super::observe::{Eyes, observe, observe_remains};
 use super::parent::{Parents, newest_parent};
+use super::removal::{Removal, change_of_finalizers, decide_removal, has_finalizer, other_finalizers};
 use super::status::{is_terminal, success};
 use super::validate::validate;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::api::{GraphBackup, Reason};
+use crate::api::{DeletionPolicy, GraphBackup, GraphBackupStatus, Reason};
 use crate::client::CallError;
 use crate::cluster_lock::ClusterLocks;
 use crate::discovery::Discovery;
@@ -140,9 +141,6 @@ pub async fn pass(
 
 async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration>, ApplyError> {
     let status = object.status.clone().unwrap_or_default();
-    if is_terminal(&status) || object.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
-    }
     let now = (context.clock)();
     let hands = Hands {
         client: &context.client,
@@ -151,6 +149,17 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
         instance: &context.instance,
         leading: context.leading.as_ref(),
     };
+    if object.metadata.deletion_timestamp.is_some() {
+        return remove(&hands, object, &status, now).await;
+    }
+    let over = is_terminal(&status);
+    if let Some(finalizers) = change_of_finalizers(object, over) {
+        set_finalizers(&hands, object, finalizers).await?;
+        return Ok(None);
+    }
+    if over {
+        return Ok(None);
+    }
     let backup = match validate(object) {
         Ok(backup) => backup,
         Err(error) => {
@@ -178,6 +187,39 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
             Some(Duration::from_secs(30))
         }
     })
+}
+
+/// A deleted object: its files go first, where its policy says so.
+async fn remove(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    status: &GraphBackupStatus,
+    now: DateTime<Utc>,
+) -> Result<Option<Duration>, ApplyError> {
+    if !has_finalizer(object) {
+        return Ok(None);
+    }
+    let (true, Ok(backup)) = (object.spec.deletion_policy == DeletionPolicy::Delete, validate(object)) else {
+        set_finalizers(hands, object, other_finalizers(object)).await?;
+        return Ok(None);
+    };
+    let remains = observe_remains(hands.client, &backup).await?;
+    let removal = decide_removal(&backup, status, remains, now);
+    let again = apply_removal(hands, object, &backup, status, &removal, now).await?;
+    tell_removal(&backup.owner.name, &removal);
+    Ok(again)
+}
+
+fn tell_removal(name: &str, removal: &Removal) {
+    match removal {
+        Removal::LetGo(why) => tracing::info!(backup = name, why, "deleted"),
+        Removal::Stop(job) => tracing::info!(backup = name, job = job.name, "Job of a deleted object stopped"),
+        Removal::Prune => tracing::info!(backup = name, "the files of a deleted object are being removed"),
+        Removal::Failed { reason, message, .. } => {
+            tracing::warn!(backup = name, %reason, "files not removed: {message}");
+        }
+        Removal::Wait(_) => {}
+    }
 }
 
 /// Log and metrics of what was done.

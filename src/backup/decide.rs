@@ -294,7 +294,9 @@ fn decide_inspect(pass: &Pass<'_>, attempt: &Attempt, inspect: JobState, lost: E
         JobState::Ended { verdict: Some(Verdict::Failed(failure)), .. } => {
             lost(format!(" and published nothing: {}", failure.message))
         }
-        JobState::Ended { verdict: None, .. } => lost(", and so did the Job that asked the volume".to_owned()),
+        JobState::Ended { verdict: None | Some(Verdict::Pruned), .. } => {
+            lost(", and so did the Job that asked the volume".to_owned())
+        }
         JobState::Foreign => lost(", and a foreign Job has the name of the one that would ask the volume".to_owned()),
         JobState::Absent | JobState::Active { .. } => lost(", and the volume could not be asked in time".to_owned()),
     }
@@ -323,6 +325,7 @@ fn judge(pass: &Pass<'_>, attempt: &Attempt, verdict: Verdict, pod_uid: Option<S
     let refuse = move |reason, message| end_attempt(pass, Ending { reason, message, pod_uid });
     let point = match verdict {
         Verdict::Failed(failure) => return refuse(failure.reason, failure.message),
+        Verdict::Pruned => return refuse(Reason::AgentFailed, "the agent answered another question".to_owned()),
         Verdict::Published(point) => point,
     };
     if point.owner_uid != pass.backup.owner.uid {

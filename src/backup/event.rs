@@ -2,9 +2,10 @@
 
 use super::decide::{Ending, Step};
 use super::status::success;
+use super::validate::ValidBackup;
 use crate::agent::run::Owner;
 use crate::api::condition::shorten;
-use crate::api::{GraphBackup, GraphBackupStatus, to_kubernetes};
+use crate::api::{GraphBackup, GraphBackupStatus, Reason, to_kubernetes};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -33,26 +34,47 @@ pub fn event(
         Step::Fail(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Backup"),
         Step::Wait(_) | Step::Start { .. } | Step::BreakLock(_) | Step::Inspect | Step::DeleteJob(_) => return None,
     };
+    let turn = format!("{}.{}", status.attempts.len(), action.to_lowercase());
+    Some(about(owner, resource_version, &turn, Said { kind, reason, note: &note, action }, instance, now))
+}
+
+/// The Event of a removal that failed, or left something: one for each reason.
+pub fn removal_event(backup: &ValidBackup, reason: Reason, note: &str, instance: &str, now: DateTime<Utc>) -> Event {
+    let turn = format!("removal.{}", reason.as_str().to_lowercase());
+    let said = Said { kind: "Warning", reason, note, action: "Removal" };
+    about(&backup.owner, &backup.resource_version, &turn, said, instance, now)
+}
+
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    kind: &'static str,
+    reason: Reason,
+    note: &'a str,
+    action: &'static str,
+}
+
+/// An Event about an object. `turn` tells it from the others about the same object.
+fn about(owner: &Owner, version: &str, turn: &str, said: Said<'_>, instance: &str, now: DateTime<Utc>) -> Event {
     let uid = owner.uid.get(..8).unwrap_or(&owner.uid);
-    let name = format!("{}.{uid}.{}.{}", owner.name, status.attempts.len(), action.to_lowercase());
-    Some(Event {
+    let name = format!("{}.{uid}.{turn}", owner.name);
+    Event {
         metadata: ObjectMeta { name: Some(name), namespace: Some(owner.namespace.clone()), ..ObjectMeta::default() },
-        action: Some(action.to_owned()),
+        action: Some(said.action.to_owned()),
         event_time: Some(MicroTime(to_kubernetes(now).0)),
-        note: Some(shorten(&note, NOTE_BYTES_MAX)),
-        reason: Some(reason.to_string()),
+        note: Some(shorten(said.note, NOTE_BYTES_MAX)),
+        reason: Some(said.reason.to_string()),
         regarding: Some(ObjectReference {
             api_version: Some(GraphBackup::api_version(&()).into_owned()),
             kind: Some(GraphBackup::kind(&()).into_owned()),
             name: Some(owner.name.clone()),
             namespace: Some(owner.namespace.clone()),
             uid: Some(owner.uid.clone()),
-            resource_version: Some(resource_version.to_owned()),
+            resource_version: Some(version.to_owned()),
             field_path: None,
         }),
         reporting_controller: Some("graphbackup.dev/graph-backup-operator".to_owned()),
         reporting_instance: Some(shorten(instance, 128)),
-        type_: Some(kind.to_owned()),
+        type_: Some(said.kind.to_owned()),
         ..Event::default()
-    })
+    }
 }

@@ -10,6 +10,7 @@ pub mod decide;
 pub mod event;
 pub mod observe;
 pub mod parent;
+pub mod removal;
 pub mod status;
 pub mod validate;
 pub mod world;

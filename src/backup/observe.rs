@@ -1,13 +1,14 @@
 //! Reads what the next step depends on: live, so that nothing stale decides.
 
-use super::build::AGENT_CONTAINER;
+use super::build::{AGENT_CONTAINER, Task};
 use super::decide::{attempt_due, open_attempt};
 use super::parent::Parents;
+use super::removal::Remains;
 use super::status::is_terminal;
 use super::validate::ValidBackup;
 use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, Site, SiteLock, World};
 use crate::agent::verdict::Verdict;
-use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, inspect_job};
+use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, inspect_job, prune_job};
 use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus};
 use crate::client::{CallError, call};
 use crate::cluster_lock::{ClusterLocks, HeldLock, Lock};
@@ -52,9 +53,9 @@ pub async fn observe(
 }
 
 async fn observe_open(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<World, CallError> {
-    let state = job_state(client, backup, attempt, &attempt.job, "backup").await?;
+    let state = job_state(client, backup, attempt, &attempt.job, Task::Backup).await?;
     let inspect = match &attempt.inspection {
-        Some(inspection) => job_state(client, backup, attempt, &inspection.job, "inspect").await?,
+        Some(inspection) => job_state(client, backup, attempt, &inspection.job, Task::Inspect).await?,
         None => JobState::Absent,
     };
     Ok(World::Open { backup: state, inspect })
@@ -94,9 +95,7 @@ async fn leftover(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> R
 }
 
 async fn ground(eyes: &Eyes<'_>, backup: &ValidBackup) -> Result<Ground, CallError> {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(eyes.client.clone(), &backup.owner.namespace);
-    let claim = call("read the target claim", claims.get_metadata_opt(&backup.target.claim_name)).await?;
-    if claim.is_none() {
+    if !get_claim(eyes.client, backup).await? {
         return Ok(Ground::ClaimMissing);
     }
     let located = match eyes.discovery.locate(&backup.source, backup.cluster_name.as_deref()).await {
@@ -132,10 +131,49 @@ async fn examine_holder(client: &Client, held: HeldLock) -> Result<SiteLock, Cal
 
 /// Whether a Job of the object works.
 async fn works(client: &Client, namespace: &str, uid: &str) -> Result<bool, CallError> {
+    Ok(jobs_of(client, namespace, uid).await?.iter().any(|job| finished(job).is_none()))
+}
+
+async fn jobs_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Job>, CallError> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
     let selector = format!("{BACKUP_UID_LABEL}={uid}");
-    let jobs = call("list the Jobs of an object", jobs.list(&ListParams::default().labels(&selector))).await?;
-    Ok(jobs.items.iter().any(|job| finished(job).is_none()))
+    Ok(call("list the Jobs of an object", jobs.list(&ListParams::default().labels(&selector))).await?.items)
+}
+
+/// Reads what is left of a deleted object.
+pub async fn observe_remains(client: &Client, backup: &ValidBackup) -> Result<Remains, CallError> {
+    let jobs = jobs_of(client, &backup.owner.namespace, &backup.owner.uid).await?;
+    let prunes = |job: &Job| job.labels().get(TASK_LABEL).map(String::as_str) == Some(Task::Prune.word());
+    let at_work = |job: &&Job| {
+        !prunes(job) && is_ours(job, backup) && finished(job).is_none() && job.metadata.deletion_timestamp.is_none()
+    };
+    let claim = get_claim(client, backup).await?;
+    let name = prune_job(&backup.owner.name, &backup.owner.uid);
+    let job = get_job(client, backup, &name).await?;
+    let prune = match &job {
+        None => JobState::Absent,
+        Some(job) if !is_ours(job, backup) => JobState::Foreign,
+        Some(job) => {
+            let selector = format!("{BACKUP_UID_LABEL}={},{TASK_LABEL}={}", backup.owner.uid, Task::Prune.word());
+            summarize(job, &pods(client, backup, &selector).await?)
+        }
+    };
+    Ok(Remains {
+        at_work: jobs.iter().filter(at_work).map(job_ref).collect(),
+        claim,
+        prune,
+        prune_job: job.map(|job| (job_ref(&job), created(&job))),
+    })
+}
+
+fn created(job: &Job) -> DateTime<Utc> {
+    job.creation_timestamp().as_ref().map(to_chrono).unwrap_or_default()
+}
+
+/// Whether the target claim is there.
+async fn get_claim(client: &Client, backup: &ValidBackup) -> Result<bool, CallError> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &backup.owner.namespace);
+    Ok(call("read the target claim", claims.get_metadata_opt(&backup.target.claim_name)).await?.is_some())
 }
 
 async fn get_job(client: &Client, backup: &ValidBackup, name: &str) -> Result<Option<Job>, CallError> {
@@ -148,18 +186,25 @@ async fn job_state(
     backup: &ValidBackup,
     attempt: &Attempt,
     name: &str,
-    task: &str,
+    task: Task,
 ) -> Result<JobState, CallError> {
     let Some(job) = get_job(client, backup, name).await? else { return Ok(JobState::Absent) };
     if !is_ours(&job, backup) {
         return Ok(JobState::Foreign);
     }
+    let selector = format!(
+        "{BACKUP_UID_LABEL}={},{ATTEMPT_LABEL}={},{TASK_LABEL}={}",
+        backup.owner.uid,
+        attempt.number,
+        task.word()
+    );
+    Ok(summarize(&job, &pods(client, backup, &selector).await?))
+}
+
+async fn pods(client: &Client, backup: &ValidBackup, selector: &str) -> Result<Vec<Pod>, CallError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &backup.owner.namespace);
-    let selector =
-        format!("{BACKUP_UID_LABEL}={},{ATTEMPT_LABEL}={},{TASK_LABEL}={task}", backup.owner.uid, attempt.number);
-    let pods =
-        call("list a Job's pods", pods.list(&ListParams::default().labels(&selector).limit(PODS_MAX))).await?.items;
-    Ok(summarize(&job, &pods))
+    let params = ListParams::default().labels(selector).limit(PODS_MAX);
+    Ok(call("list a Job's pods", pods.list(&params)).await?.items)
 }
 
 /// What a Job and its pods say together. Pure.
@@ -177,7 +222,7 @@ pub fn summarize(job: &Job, pods: &[Pod]) -> JobState {
         }
         None => JobState::Active {
             job: job_ref(job),
-            created: job.creation_timestamp().as_ref().map(to_chrono).unwrap_or_default(),
+            created: created(job),
             start: match newest {
                 _ if has_run(job) => PodStart::Started,
                 Some(pod) => pod_start(pod),

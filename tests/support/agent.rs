@@ -104,6 +104,7 @@ impl Outcome {
     #[track_caller]
     pub fn published(self) -> Published {
         match self.verdict {
+            Verdict::Pruned => panic!("it pruned"),
             Verdict::Published(published) => {
                 assert_eq!(self.status.code(), Some(0));
                 *published
@@ -121,7 +122,7 @@ impl Outcome {
                 assert_eq!(failure.reason, reason, "{}", failure.message);
                 failure
             }
-            Verdict::Published(published) => panic!("{published:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

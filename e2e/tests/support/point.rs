@@ -44,9 +44,18 @@ impl Copy<'_> {
 
     /// Runs a script in a pod that mounts the claim read-only at /backups; gives what it prints.
     pub async fn run(&self, client: &Client, script: &str) -> String {
+        self.run_in(client, script, true).await
+    }
+
+    /// The same with a claim that can be written, as somebody who tidies up by hand.
+    pub async fn change(&self, client: &Client, script: &str) -> String {
+        self.run_in(client, script, false).await
+    }
+
+    async fn run_in(&self, client: &Client, script: &str, read_only: bool) -> String {
         let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
         let name = format!("look-{}", self.claim);
-        let pod = serde_json::from_value(pod(&name, self.claim, script)).unwrap();
+        let pod = serde_json::from_value(pod(&name, self.claim, script, read_only)).unwrap();
         let _ = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
         eventually("the earlier pod is gone", Duration::from_secs(60), || async {
             pods.get_opt(&name).await.unwrap().is_none().then_some(())
@@ -65,7 +74,7 @@ impl Copy<'_> {
     }
 }
 
-fn pod(name: &str, claim: &str, script: &str) -> Value {
+fn pod(name: &str, claim: &str, script: &str, read_only: bool) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -80,7 +89,7 @@ fn pod(name: &str, claim: &str, script: &str) -> Value {
                 "image": TOOL_IMAGE,
                 "command": ["sh", "-c", script],
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true},
-                "volumeMounts": [{"name": "backups", "mountPath": "/backups", "readOnly": true}, {"name": "tmp", "mountPath": "/tmp"}],
+                "volumeMounts": [{"name": "backups", "mountPath": "/backups", "readOnly": read_only}, {"name": "tmp", "mountPath": "/tmp"}],
             }],
             "volumes": [{"name": "backups", "persistentVolumeClaim": {"claimName": claim}}, {"name": "tmp", "emptyDir": {}}],
         }
