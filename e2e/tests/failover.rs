@@ -53,3 +53,31 @@ async fn a_backup_whose_master_changed_meanwhile_is_no_recovery_point() {
     backup.delete().await;
     Database::ready(&client).await;
 }
+
+#[tokio::test]
+async fn a_master_killed_in_mid_backup_costs_an_attempt_and_not_the_backup() {
+    let client = client().await;
+    let database = Database::ready(&client).await;
+    claim(&client, "moved", "1Gi").await;
+    let survives = marker("both-attempts");
+    database.write(&survives, 20, 100).await;
+    let spec = json!({"tool": {"command": tool_that_waits("/tmp/go")}, "deadlines": {"run": "10m"}, "retry": {"limit": 2}});
+    let backup = Backup::create(&client, "both-attempts", "moved", spec).await;
+    let first = backup.until("the first attempt", |status| !status.attempts.is_empty()).await.attempts[0].clone();
+    crate::lost::wait_for_log(&client, &first.job, "waiting for").await;
+    let (held, new) = database.kill_master().await;
+    crate::lost::in_tool(&client, &first.job, "touch /tmp/go").await;
+
+    let status = backup.until("the second attempt", |status| status.attempts.len() == 2).await;
+    crate::lost::wait_for_log(&client, &status.attempts[1].job, "waiting for").await;
+    crate::lost::in_tool(&client, &status.attempts[1].job, "touch /tmp/go").await;
+    let status = backup.succeeded().await;
+    let reasons: Vec<_> = status.attempts.iter().map(|attempt| attempt.reason.as_deref()).collect();
+    assert_eq!(reasons, [Some("MasterChanged"), None]);
+    assert!(status.master.as_deref().unwrap().starts_with(&new.pod), "{:?} is not {}", status.master, new.pod);
+    let copy = Copy { claim: "moved", directory: status.directory.as_deref().unwrap() };
+    assert_eq!(copy.count(&client, &survives).await, 20);
+    drop(held);
+    backup.delete().await;
+    Database::ready(&client).await;
+}
