@@ -3,33 +3,39 @@
 //! Killed at any moment it leaves a whole point or a partial under a name that nobody takes for a point: the rename is the
 //! only step that makes a point, and all before it is flushed to the device when it happens.
 
+use super::blocking::blocking;
+use super::forward;
 use super::inspect;
 use super::layout::Layout;
 use super::lock;
-use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRecord};
+use super::manifest::{CopiedBy, FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRecord};
 use super::manifest_file;
+use super::parent::{self, Found};
 use super::progress::{self, Step, start};
-use super::run::{BackupRun, Mode};
+use super::run::{BackupRun, Mode, Parent, Plan};
+use super::space;
 use super::stop::Stop;
 use super::store_header::{self, StoreHeader};
 use super::target;
 use super::tool::{self, Placeholders, ToolRun};
 use super::tool_output::{self, Ending, ToolOutput};
 use super::tree::{self, Purpose};
-use super::verdict::{Failure, Published, Verdict};
+use super::verdict::{Failure, Published, Verdict, cut};
 use crate::api::{Fence, Movement, Reason, Verification};
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Network};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Version of the binary that runs, for the manifest.
 const OPERATOR_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Bytes of the message that says why the whole store was copied: it is reported beside the facts of the point.
+const FELL_BACK_BYTES_MAX: usize = 512;
 
 /// What an attempt works with.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     /// Finds the database and reads the fence.
-    pub discovery: &'a dyn Discovery,
+    pub discovery: &'a Network,
     /// Where the target claim is mounted.
     pub mount: &'a Path,
     /// UID of the pod; names the partial.
@@ -42,7 +48,11 @@ pub struct Surroundings<'a> {
 pub async fn backup(run: &BackupRun, with: &Surroundings<'_>) -> Verdict {
     match Attempt::of(run, with) {
         Ok(attempt) => match attempt.make().await {
-            Ok(published) => Verdict::Published(Box::new(published)),
+            Ok(published) => {
+                // A point is a point also where the free space cannot be told.
+                let free_bytes = space::free(with.mount).ok().flatten();
+                Verdict::Published(Box::new(Published { free_bytes, ..published }))
+            }
             Err(failure) => Verdict::Failed(failure),
         },
         Err(failure) => Verdict::Failed(failure),
@@ -54,13 +64,23 @@ struct Attempt<'a> {
     with: &'a Surroundings<'a>,
     layout: Layout,
     partial: PathBuf,
-    command: Vec<String>,
 }
 
-/// What the steps up to the judgement have found out.
-struct Copied {
+/// A store that the tool has made, and the tool's word for it.
+struct Made {
+    mode: Mode,
+    command: Vec<String>,
     tool: ToolRun,
     header: StoreHeader,
+    /// What it was made over.
+    parent: Option<(Found, CopiedBy)>,
+    /// Why the whole store was copied although less was asked for.
+    fell_back: Option<Failure>,
+}
+
+/// What the steps up to the second reading of the fence have found out.
+struct Copied {
+    made: Made,
     fence_before: Fence,
     fence_after: Fence,
 }
@@ -69,17 +89,26 @@ impl<'a> Attempt<'a> {
     fn of(run: &'a BackupRun, with: &'a Surroundings<'a>) -> Result<Self, Failure> {
         let layout = Layout::new(with.mount, &run.place)?;
         let partial = layout.partial_folder(&run.owner.uid, with.pod_uid)?;
-        let command = tool::fill(
-            &run.command,
-            &Placeholders {
-                mode: Mode::Full,
-                member: run.fence.endpoint(),
-                target: &partial.join(STORE_FOLDER),
-                source: &run.source,
-                cluster_name: run.cluster_name.as_deref(),
-            },
-        )?;
-        Ok(Self { run, with, layout, partial, command })
+        let attempt = Self { run, with, layout, partial };
+        // A command that cannot be filled in is refused before anything is done.
+        attempt.command(Mode::Full)?;
+        Ok(attempt)
+    }
+
+    fn command(&self, mode: Mode) -> Result<Vec<String>, Failure> {
+        let with = Placeholders {
+            mode,
+            member: self.run.fence.endpoint(),
+            target: &self.store(),
+            source: &self.run.source,
+            cluster_name: self.run.cluster_name.as_deref(),
+        };
+        Ok(tool::fill(&self.run.command, &with)?)
+    }
+
+    /// Where the store is made.
+    fn store(&self) -> PathBuf {
+        self.partial.join(STORE_FOLDER)
     }
 
     async fn make(&self) -> Result<Published, Failure> {
@@ -153,17 +182,85 @@ impl<'a> Attempt<'a> {
         Ok(located.fence)
     }
 
-    /// Runs the tool between the two readings of the fence, and judges what it said and left.
+    /// Makes the store between the two readings of the fence.
     async fn copy(&self, fence_before: Fence) -> Result<Copied, Failure> {
-        let tool = tool::run(&self.command, self.with.stop).await?;
-        let header = self.judge(&tool)?;
+        let made = match &self.run.plan {
+            Plan::Full => self.full(None).await?,
+            Plan::Incremental { parent, or_full } => match self.incremental(parent, &fence_before).await {
+                Err(failure) if *or_full && asks_for_full(failure.reason) => self.fall_back(failure).await?,
+                made => made?,
+            },
+        };
         let fence_after = self.read_fence(Step::FenceAfter, "while the tool ran").await?;
-        Ok(Copied { tool, header, fence_before, fence_after })
+        Ok(Copied { made, fence_before, fence_after })
+    }
+
+    /// The tool copies the whole store.
+    async fn full(&self, fell_back: Option<Failure>) -> Result<Made, Failure> {
+        let cluster_folder = self.layout.cluster_folder();
+        blocking(move || match space::newest_point(&cluster_folder) {
+            Some((point, bytes)) => space::require(&cluster_folder, bytes, &format!("the newest point {point}")),
+            None => Ok(()),
+        })
+        .await?;
+        let mode = Mode::Full;
+        let command = self.command(mode)?;
+        let tool = tool::run(&command, self.with.stop).await?;
+        let header = self.judge(&tool)?;
+        Ok(Made { mode, command, tool, header, parent: None, fell_back })
+    }
+
+    /// The tool adds what was committed since the parent to a copy of the parent's store.
+    async fn incremental(&self, parent: &Parent, fence: &Fence) -> Result<Made, Failure> {
+        let found = self.prove(parent, fence).await?;
+        let (found, copied_by) = self.forward(found).await?;
+        let mode = Mode::Incremental;
+        let command = self.command(mode)?;
+        let tool = tool::run(&command, self.with.stop).await?;
+        let header = self.judge(&tool)?;
+        if header.last_transaction < parent.last_transaction {
+            return Err(Failure::new(
+                Reason::ToolLeftNoStore,
+                format!(
+                    "the tool reported success but left a store that ends with transaction {}, before the {} of the                      earlier point {}",
+                    header.last_transaction, parent.last_transaction, parent.point
+                ),
+            ));
+        }
+        Ok(Made { mode, command, tool, header, parent: Some((found, copied_by)), fell_back: None })
+    }
+
+    async fn prove(&self, parent: &Parent, fence: &Fence) -> Result<Found, Failure> {
+        let _step = start(Step::Parent);
+        let found = parent::find(&self.layout, parent, &self.run.place)?;
+        found.prove(fence, self.with.discovery, self.with.stop).await?;
+        Ok(found)
+    }
+
+    /// Copies the parent's store into the partial.
+    async fn forward(&self, found: Found) -> Result<(Found, CopiedBy), Failure> {
+        let (store, stop, verification) = (self.store(), self.with.stop.clone(), self.run.verification);
+        blocking(move || {
+            let copied_by = forward::copy(&found, &store, &stop)?;
+            if verification == Verification::Quick {
+                forward::compare(&found, &store, &stop)?;
+            }
+            Ok((found, copied_by))
+        })
+        .await
+    }
+
+    /// The whole store after all, into an empty partial.
+    async fn fall_back(&self, cause: Failure) -> Result<Made, Failure> {
+        progress::message(Step::Parent, &format!("the whole store is copied: {}", cause.message));
+        let partial = self.partial.clone();
+        blocking(move || Ok(target::make_partial(&partial)?)).await?;
+        self.full(Some(Failure::new(cause.reason, cut(&cause.message, FELL_BACK_BYTES_MAX)))).await
     }
 
     fn judge(&self, tool: &ToolRun) -> Result<StoreHeader, Failure> {
         let _step = start(Step::Judge);
-        let store = self.partial.join(STORE_FOLDER);
+        let store = self.store();
         let report = inconsistency_report(&store);
         tool_output::judge(&ToolOutput {
             ending: tool.ending,
@@ -186,23 +283,30 @@ impl<'a> Attempt<'a> {
 
     async fn hash(&self, copied: Copied) -> Result<Manifest, Failure> {
         let _step = start(Step::Hash);
-        let (store, stop) = (self.partial.join(STORE_FOLDER), self.with.stop.clone());
+        let (store, stop) = (self.store(), self.with.stop.clone());
         let files = blocking(move || Ok(tree::read(&store, Purpose::Keep, &stop)?)).await?;
         Ok(self.manifest(copied, files))
     }
 
     fn manifest(&self, copied: Copied, files: Vec<FileRecord>) -> Manifest {
-        let Copied { tool, header, fence_before, fence_after } = copied;
+        let Copied { made, fence_before, fence_after } = copied;
+        let Made { mode, command, tool, header, parent, fell_back } = made;
+        let parent = parent.as_ref();
+        let copied_by = parent.map(|(_, copied_by)| *copied_by);
         Manifest {
             format_version: FORMAT_VERSION,
             owner: self.run.owner.clone(),
             attempt: self.run.attempt,
             point: self.run.place.point.clone(),
-            mode: Mode::Full,
-            parent: None,
-            depth: 0,
-            fell_back: None,
-            shared_bytes: 0,
+            mode,
+            parent: parent.map(|(found, _)| found.parent.clone()),
+            depth: parent.map_or(0, |(found, _)| found.manifest.depth.saturating_add(1)),
+            fell_back,
+            copied_by,
+            shared_bytes: match parent {
+                Some((found, CopiedBy::Reflink)) => tree::unchanged_bytes(&found.manifest.files, &files),
+                _ => 0,
+            },
             store_id: header.store_id,
             last_transaction: header.last_transaction,
             data_from: tool.from,
@@ -211,7 +315,7 @@ impl<'a> Attempt<'a> {
             fence_after,
             tool: ToolRecord {
                 image: self.run.image.clone(),
-                command: self.command.clone(),
+                command,
                 exit_code: match tool.ending {
                     Ending::Exited(code) => code,
                     Ending::Killed(signal) => -signal,
@@ -277,8 +381,7 @@ fn inconsistency_report(store: &Path) -> Option<String> {
     names.into_iter().find(|name| tool_output::is_inconsistency_report(name))
 }
 
-/// Runs what blocks a thread beside the runtime, which goes on to listen for signals.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Failure::new(Reason::AgentFailed, error.to_string())))
+/// Whether an incremental copy failed for what a full one does not need.
+fn asks_for_full(reason: Reason) -> bool {
+    matches!(reason, Reason::ParentDamaged | Reason::HistoryMayDiffer | Reason::LogsPruned | Reason::StoreMismatch)
 }

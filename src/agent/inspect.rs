@@ -3,6 +3,7 @@
 //! Read-only. The same examination recognises a point that an earlier attempt published without being heard, proves a copy
 //! before it is published, and answers the operator when a verdict was lost.
 
+use super::blocking::blocking;
 use super::layout::Layout;
 use super::manifest::{Manifest, STORE_FOLDER};
 use super::manifest_file;
@@ -19,9 +20,7 @@ use std::path::Path;
 /// Answers whether a point of this object is on the volume.
 pub async fn inspect(run: InspectRun, mount: &Path, stop: &Stop) -> Verdict {
     let (mount, stop) = (mount.to_owned(), stop.clone());
-    let looked = tokio::task::spawn_blocking(move || look(&run, &mount, &stop)).await;
-    let result = looked.unwrap_or_else(|error| Err(Failure::new(Reason::AgentFailed, error.to_string())));
-    match result {
+    match blocking(move || look(&run, &mount, &stop)).await {
         Ok(published) => Verdict::Published(Box::new(published)),
         Err(failure) => Verdict::Failed(failure),
     }

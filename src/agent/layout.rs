@@ -98,6 +98,14 @@ impl Layout {
         self.cluster_folder().join(&self.point)
     }
 
+    /// Another published point of the same cluster.
+    pub fn sibling_folder(&self, point: &str) -> Result<PathBuf, LayoutError> {
+        if !is_folder_name(point) {
+            return Err(LayoutError::Point(point.to_owned()));
+        }
+        Ok(self.cluster_folder().join(point))
+    }
+
     /// The point of this backup while this pod makes it.
     pub fn partial_folder(&self, backup_uid: &str, pod_uid: &str) -> Result<PathBuf, LayoutError> {
         for uid in [backup_uid, pod_uid] {

@@ -36,6 +36,9 @@ pub struct Manifest {
     /// Why the whole store was copied although an incremental run was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fell_back: Option<Failure>,
+    /// How the parent's store was copied forward; absent for a full one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_by: Option<CopiedBy>,
     /// Of `bytes`, those in files that are the parent's, unchanged, and share its blocks on the volume.
     #[serde(default)]
     pub shared_bytes: u64,
@@ -61,6 +64,15 @@ pub struct Manifest {
     pub bytes: u64,
     /// Every regular file below `store/`, sorted by path.
     pub files: Vec<FileRecord>,
+}
+
+/// How a parent's store was copied forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopiedBy {
+    /// Every file was cloned: it shares the blocks of the parent's until one of them is written.
+    Reflink,
+    /// The bytes were copied, all or some of them: the file system cannot clone.
+    Copy,
 }
 
 /// One file of the store.

@@ -4,19 +4,24 @@
 //! [`run::PruneRun`] and answers with one [`verdict::Verdict`].
 
 pub mod backup;
+mod blocking;
 pub mod command;
 pub mod digest;
 mod exec;
+mod forward;
+mod history;
 pub mod inspect;
 mod install;
 pub mod layout;
 pub mod lock;
 pub mod manifest;
 pub mod manifest_file;
+mod parent;
 pub mod progress;
 pub mod prune;
 pub mod report;
 pub mod run;
+mod space;
 pub mod stop;
 pub mod store_header;
 pub mod target;

@@ -12,6 +12,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 #[cfg(not(test))]
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The steps of a run, in the order of a backup.
@@ -24,6 +25,12 @@ pub enum Step {
     Recognise,
     /// Reads the fence right before the tool.
     FenceBefore,
+    /// Finds the parent of an incremental backup and proves that the master shares its history.
+    Parent,
+    /// Copies the parent's store forward.
+    Forward,
+    /// Compares the copy with the parent's manifest.
+    Compare,
     /// Runs the tool.
     Tool,
     /// Judges what the tool said and left.
@@ -140,6 +147,30 @@ impl Drop for Running {
 /// Says how far a step is.
 pub fn percent(step: Step, percent: u8) {
     Entry { percent: Some(percent), ..Entry::of(step) }.write();
+}
+
+/// Says every tenth part of a step that is done.
+#[derive(Debug)]
+pub struct Meter {
+    step: Step,
+    total: u64,
+    done: AtomicU64,
+}
+
+impl Meter {
+    /// A step that has `total` bytes to work through.
+    pub fn new(step: Step, total: u64) -> Self {
+        Self { step, total, done: AtomicU64::new(0) }
+    }
+
+    /// So many more of them are done.
+    pub fn add(&self, bytes: u64) {
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        let tenths = |bytes: u64| u8::try_from(bytes.saturating_mul(10) / self.total.max(1)).unwrap_or(10).min(10);
+        if tenths(before) < tenths(before + bytes) {
+            percent(self.step, tenths(before + bytes) * 10);
+        }
+    }
 }
 
 /// Passes on a line of the tool.

@@ -28,6 +28,7 @@ pub(super) fn manifest() -> Manifest {
         parent: None,
         depth: 0,
         fell_back: None,
+        copied_by: None,
         shared_bytes: 0,
         store_id: STORE_ID,
         last_transaction: 6,

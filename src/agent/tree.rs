@@ -6,7 +6,7 @@
 
 use super::digest::Digest;
 use super::manifest::FileRecord;
-use super::progress::{self, Step};
+use super::progress::{Meter, Step};
 use super::stop::{Stop, StopCause};
 use super::target;
 use super::verdict::Failure;
@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Files in one store. A real store has some dozens, and one for each segment of its indexes.
 const FILES_MAX: usize = 200_000;
@@ -96,15 +96,27 @@ pub enum Purpose {
     Keep,
     /// To check them: the kernel is asked to forget what it has in memory, so that the device is read.
     Check,
+    /// To compare a parent's store, copied forward, with the parent's manifest. As for [`Self::Check`].
+    Compare,
+}
+
+impl Purpose {
+    fn step(self) -> Step {
+        match self {
+            Self::Keep => Step::Hash,
+            Self::Check => Step::Verify,
+            Self::Compare => Step::Compare,
+        }
+    }
 }
 
 /// What is in a store, before any file was read.
 #[derive(Debug, Default)]
-struct Listing {
-    /// Relative path and size.
-    files: Vec<(String, u64)>,
+pub struct Listing {
+    /// Relative path and size, sorted by path.
+    pub files: Vec<(String, u64)>,
     /// Relative paths, a folder after the one it is in; the first, empty one is the store itself.
-    folders: Vec<String>,
+    pub folders: Vec<String>,
 }
 
 /// Reads and hashes every file of a store. The result is sorted by path.
@@ -146,7 +158,17 @@ pub fn difference(expected: &[FileRecord], found: &[FileRecord]) -> Option<Strin
     found.next().map(|file| format!("{} should not be there", file.path))
 }
 
-fn list(store: &Path) -> Result<Listing, TreeError> {
+/// Sum of the sizes of those files in `now` that are in `before` with the same content; both sorted by path.
+pub fn unchanged_bytes(before: &[FileRecord], now: &[FileRecord]) -> u64 {
+    let is_unchanged = |file: &&FileRecord| {
+        let found = before.binary_search_by(|old| old.path.cmp(&file.path));
+        found.is_ok_and(|at| before[at] == **file)
+    };
+    now.iter().filter(is_unchanged).map(|file| file.bytes).sum()
+}
+
+/// Finds the files and folders of a store.
+pub fn list(store: &Path) -> Result<Listing, TreeError> {
     let mut listing = Listing { files: Vec::new(), folders: vec![String::new()] };
     let mut next = 0;
     while next < listing.folders.len() {
@@ -194,7 +216,7 @@ fn hash_all(
     purpose: Purpose,
     stop: &Stop,
 ) -> Result<Vec<FileRecord>, TreeError> {
-    let meter = Meter::new(purpose, files.iter().map(|(_, bytes)| bytes).sum());
+    let meter = Meter::new(purpose.step(), files.iter().map(|(_, bytes)| bytes).sum());
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(files.len()));
     let work = || -> Result<(), TreeError> {
@@ -261,7 +283,8 @@ fn hash_file(
     Ok(digest.finish())
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a file of a store for reading.
+pub fn open(path: &Path) -> io::Result<File> {
     // No link and no pipe: whoever exchanged the file since it was listed gets an error, not our patience.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
@@ -269,7 +292,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Advice only: file systems that do not know it are read all the same.
 fn advise(file: &File, purpose: Purpose) {
-    if purpose == Purpose::Check {
+    if purpose != Purpose::Keep {
         // Clean pages go, so that the device (or the file server) is asked. What was not flushed yet stays.
         let _ = fadvise(file, 0, None, Advice::DontNeed);
     }
@@ -290,31 +313,6 @@ fn set_mode(path: &Path, wanted: u32) -> io::Result<()> {
         return Ok(());
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode_wanted))
-}
-
-/// Says every tenth part that was read.
-struct Meter {
-    step: Step,
-    total: u64,
-    done: AtomicU64,
-}
-
-impl Meter {
-    fn new(purpose: Purpose, total: u64) -> Self {
-        let step = match purpose {
-            Purpose::Keep => Step::Hash,
-            Purpose::Check => Step::Verify,
-        };
-        Self { step, total, done: AtomicU64::new(0) }
-    }
-
-    fn add(&self, bytes: u64) {
-        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
-        let tenths = |bytes: u64| u8::try_from(bytes.saturating_mul(10) / self.total.max(1)).unwrap_or(10).min(10);
-        if tenths(before) < tenths(before + bytes) {
-            progress::percent(self.step, tenths(before + bytes) * 10);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -400,6 +398,14 @@ mod tests {
     fn the_tree_digest_is_the_hash_of_its_lines() {
         let files = [record("a", 1, "aa"), record("b c", 20, "bb")];
         assert_eq!(tree_digest(&files), crate::agent::digest::labelled(b"aa  1  a\nbb  20  b c\n"));
+    }
+
+    #[test]
+    fn only_unchanged_files_count_as_shared() {
+        let before = [record("a", 1, "aa"), record("b", 2, "bb"), record("d", 8, "dd")];
+        let now = [record("a", 1, "aa"), record("b", 2, "xx"), record("c", 4, "cc"), record("d", 8, "dd")];
+        assert_eq!(unchanged_bytes(&before, &now), 9);
+        assert_eq!(unchanged_bytes(&[], &now), 0);
     }
 
     #[test]

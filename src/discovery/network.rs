@@ -4,7 +4,7 @@ use super::{
     DiscoveryError, SourceUri,
     ensemble::{EnsembleError, Session},
     locate,
-    probe::{self, ProbeError},
+    probe::{self, ProbeError, Transaction},
     resolve::{ResolveError, Resolver},
 };
 use crate::api::{Endpoint, Fence, ProbeMark, StoreId};
@@ -107,6 +107,27 @@ impl Network {
     /// A network whose short names are those of a namespace: a source means the same to the operator as to the Job.
     pub fn in_namespace(namespace: &str) -> Self {
         Self { resolver: Arc::new(Resolver::in_namespace(namespace)), ..Self::default() }
+    }
+
+    /// Transaction `id` as a member holds it; what the answers mean says [`probe::transaction`].
+    pub async fn transaction(&self, member: &Endpoint, id: i64) -> Result<Option<Transaction>, ProbeError> {
+        let unreachable = |detail: &str| Err(ProbeError::Unreachable(detail.to_owned()));
+        let ask = async {
+            let addresses = match self.resolver.addresses(member).await {
+                Ok(addresses) => addresses,
+                Err(error) => return unreachable(&error.to_string()),
+            };
+            let mut answer = unreachable("its name has no address");
+            for address in addresses {
+                answer = probe::transaction(address, id).await;
+                if !matches!(answer, Err(ProbeError::Unreachable(_))) {
+                    break;
+                }
+            }
+            answer
+        };
+        let late = format!("no answer within {} s", self.bound.as_secs());
+        timeout(self.bound, ask).await.unwrap_or_else(|_| unreachable(&late))
     }
 
     async fn master(

@@ -1,0 +1,201 @@
+//! Copying a parent's store forward: the tool changes what it works on, and points never change.
+//!
+//! Each file is cloned (`FICLONE`): parent and copy share their blocks until either is written. Where the file system
+//! cannot, the bytes are copied; holes stay holes.
+
+use super::manifest::CopiedBy;
+use super::parent::Found;
+use super::progress::{self, Meter, Step, start};
+use super::space;
+use super::stop::{Stop, StopCause};
+use super::target;
+use super::tree::{self, Listing, Purpose};
+use super::verdict::Failure;
+use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
+use rustix::io::Errno;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Copies the parent's store into the empty folder `to`, and says how.
+///
+/// A plain copy begins only if the target has room for all of it.
+pub fn copy(parent: &Found, to: &Path, stop: &Stop) -> Result<CopiedBy, Failure> {
+    let _step = start(Step::Forward);
+    let listing = parent.listing()?;
+    make_folders(&listing, to)?;
+    let mut by = CopiedBy::Reflink;
+    let meter = Meter::new(Step::Forward, parent.manifest.bytes);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    for (path, bytes) in &listing.files {
+        if let Some(cause) = stop.cause() {
+            return Err(cause.into());
+        }
+        let source = tree::open(&parent.store.join(path))
+            .map_err(|error| parent.damaged(&format!("cannot be read: {path}: {error}")))?;
+        let copy = create(&to.join(path))?;
+        if by == CopiedBy::Reflink && !clone(&copy, &source).map_err(|error| cannot("clone", path, &error))? {
+            space::require(to, parent.manifest.bytes, &format!("the earlier point {}", parent.parent.point))?;
+            by = CopiedBy::Copy;
+        }
+        if by == CopiedBy::Copy {
+            copy_bytes(&source, &copy, *bytes, &mut buffer, stop).map_err(|error| explain(error, parent, path))?;
+        }
+        meter.add(*bytes);
+    }
+    let how = match by {
+        CopiedBy::Reflink => "cloned: they share the blocks of the earlier point",
+        CopiedBy::Copy => "copied: the file system cannot clone files",
+    };
+    let (files, bytes) = (listing.files.len(), parent.manifest.bytes);
+    progress::message(Step::Forward, &format!("{files} files, {bytes} bytes {how}"));
+    Ok(by)
+}
+
+/// Holds the copy in `to` against the parent's manifest: what is damaged in the parent would be so in the new point, and
+/// the new manifest would vouch for it.
+pub fn compare(parent: &Found, to: &Path, stop: &Stop) -> Result<(), Failure> {
+    let _step = start(Step::Compare);
+    let files = tree::read(to, Purpose::Compare, stop)?;
+    match tree::difference(&parent.manifest.files, &files) {
+        None => Ok(()),
+        Some(difference) => Err(parent.damaged(&format!("was changed: {difference}"))),
+    }
+}
+
+fn make_folders(listing: &Listing, to: &Path) -> Result<(), Failure> {
+    // The first is the store itself, which is there.
+    for folder in listing.folders.iter().skip(1) {
+        DirBuilder::new().mode(0o770).create(to.join(folder)).map_err(|error| cannot("make", folder, &error))?;
+    }
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o660).open(path);
+    file.map_err(|error| cannot("make", &path.display().to_string(), &error))
+}
+
+/// Lets `copy` share the blocks of `source`; false where the file system cannot.
+fn clone(copy: &File, source: &File) -> io::Result<bool> {
+    match ioctl_ficlone(copy, source) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[derive(Debug)]
+enum CopyError {
+    Read(io::Error),
+    Write(io::Error),
+    Stopped(StopCause),
+}
+
+fn explain(error: CopyError, parent: &Found, path: &str) -> Failure {
+    match error {
+        CopyError::Read(error) => parent.damaged(&format!("cannot be read: {path}: {error}")),
+        CopyError::Write(error) => cannot("copy", path, &error),
+        CopyError::Stopped(cause) => cause.into(),
+    }
+}
+
+fn cannot(action: &str, path: &str, error: &io::Error) -> Failure {
+    target::failure(&format!("cannot {action} {path} for the copy of the earlier point: {error}"), error)
+}
+
+/// Copies `bytes` bytes, data only: what is a hole in `source` is one in `copy`.
+fn copy_bytes(source: &File, copy: &File, bytes: u64, buffer: &mut [u8], stop: &Stop) -> Result<(), CopyError> {
+    let mut at = 0;
+    while let Some((start, end)) = next_data(source, at, bytes).map_err(CopyError::Read)? {
+        at = start;
+        while at < end {
+            if let Some(cause) = stop.cause() {
+                return Err(CopyError::Stopped(cause));
+            }
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let piece = &mut buffer[..wanted];
+            source.read_exact_at(piece, at).map_err(CopyError::Read)?;
+            copy.write_all_at(piece, at).map_err(CopyError::Write)?;
+            at += wanted as u64;
+        }
+    }
+    // For a hole at the end.
+    copy.set_len(bytes).map_err(CopyError::Write)
+}
+
+/// Where data begin and end, from `at` on; nothing if only a hole is left. Where the file system knows no holes, all is data.
+fn next_data(file: &File, at: u64, bytes: u64) -> io::Result<Option<(u64, u64)>> {
+    if at >= bytes {
+        return Ok(None);
+    }
+    let start = match seek(file, SeekFrom::Data(at)) {
+        Ok(start) => start,
+        Err(Errno::NXIO) => return Ok(None),
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Some((at, bytes))),
+        Err(errno) => return Err(errno.into()),
+    };
+    let end = seek(file, SeekFrom::Hole(start))?;
+    Ok((start < bytes).then_some((start, end.min(bytes))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::Signal;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    fn copied(source: &Path) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy");
+        let bytes = fs::metadata(source).unwrap().len();
+        let copy = create(&path).unwrap();
+        copy_bytes(&File::open(source).unwrap(), &copy, bytes, &mut vec![0; BUFFER_BYTES], &Stop::never()).unwrap();
+        assert!(fs::metadata(&path).unwrap().blocks() <= fs::metadata(source).unwrap().blocks() + 8);
+        fs::read(&path).unwrap()
+    }
+
+    #[test]
+    fn bytes_are_copied_and_holes_stay_holes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("source");
+        let file = File::create(&path).unwrap();
+        let mib = 1 << 20;
+        // A hole, data across two pieces, a hole, data, a hole at the end.
+        file.write_all_at(&vec![1; mib + 5], 2 * mib as u64).unwrap();
+        file.write_all_at(b"end", 8 * mib as u64).unwrap();
+        file.set_len(12 * mib as u64 + 1).unwrap();
+        assert_eq!(copied(&path), fs::read(&path).unwrap());
+        for content in ["", "a"] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(copied(&path), content.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_stopped_run_stops_copying() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("source"), "x").unwrap();
+        let source = File::open(folder.path().join("source")).unwrap();
+        let copy = create(&folder.path().join("copy")).unwrap();
+        let stop = Stop::at_once(StopCause::Signal(Signal::TERM));
+        assert!(matches!(copy_bytes(&source, &copy, 1, &mut [0; 8], &stop), Err(CopyError::Stopped(_))));
+    }
+
+    #[test]
+    fn a_clone_is_a_copy_or_is_not_offered() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), "x").unwrap();
+        let source = File::open(folder.path().join("a")).unwrap();
+        let copy = create(&folder.path().join("b")).unwrap();
+        let cloned = clone(&copy, &source).unwrap();
+        assert_eq!(fs::read(folder.path().join("b")).unwrap(), if cloned { "x".as_bytes() } else { b"" });
+        // Another file system never can.
+        let proc = File::open("/proc/self/status").unwrap();
+        assert!(!clone(&copy, &proc).unwrap());
+    }
+}
