@@ -28,7 +28,7 @@ fn check_truth(scene: &Scene) {
 fn check_next_attempt(scene: &mut Scene) {
     scene.run.attempt = 2;
     scene.run.dead_pods = vec!["pod-1".into()];
-    let published = scene.backup("pod-2").published();
+    let published = scene.backup("pod-2").facts();
     assert!(published.verified);
     assert_eq!(scene.in_cluster_folder(), [POINT]);
     assert_eq!(scene.inspect().published(), published);
@@ -84,7 +84,7 @@ fn published_but_not_heard() {
     assert_eq!(scene.in_cluster_folder(), [POINT]);
     let inspected = scene.inspect().published();
     scene.run.attempt = 2;
-    let recognised = scene.backup("pod-2").published();
+    let recognised = scene.backup("pod-2").facts();
     assert_eq!((&recognised, recognised.attempt), (&inspected, 1));
     assert_eq!(scene.tool_runs(), 1, "the tool ran again");
 }

@@ -39,8 +39,8 @@ impl Scene {
     pub fn with_tool(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("target")).unwrap();
-        fs::write(folder.path().join("neostore"), neostore(STORE_ID)).unwrap();
-        fs::write(folder.path().join("other-neostore"), neostore(OTHER_STORE_ID)).unwrap();
+        fs::write(folder.path().join("neostore"), neostore(STORE_ID, 6)).unwrap();
+        fs::write(folder.path().join("other-neostore"), neostore(OTHER_STORE_ID, 6)).unwrap();
         let scene = folder.path().display();
         let tool = folder.path().join("tool");
         fs::write(
@@ -94,7 +94,11 @@ impl Scene {
     }
 
     pub fn manifest(&self) -> Manifest {
-        serde_json::from_slice(&fs::read(self.point_folder().join("manifest.json")).unwrap()).unwrap()
+        self.manifest_of(POINT)
+    }
+
+    pub fn manifest_of(&self, point: &str) -> Manifest {
+        serde_json::from_slice(&fs::read(self.cluster_folder().join(point).join("manifest.json")).unwrap()).unwrap()
     }
 
     /// Starts `agent backup` in a pod with this UID.
@@ -117,9 +121,9 @@ impl Scene {
 }
 
 /// A `neostore` of a store that was shut down cleanly: six records and the trailer.
-fn neostore(store_id: StoreId) -> Vec<u8> {
+pub fn neostore(store_id: StoreId, last_transaction: i64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for number in [store_id.creation_time, store_id.random_id, 2, 6, 0x0030_2e41_2e30_7606, -1] {
+    for number in [store_id.creation_time, store_id.random_id, 2, last_transaction, 0x0030_2e41_2e30_7606, -1] {
         bytes.push(1);
         bytes.extend(number.to_be_bytes());
     }

@@ -79,7 +79,7 @@ fn what_the_tool_leaves_running_is_ended() {
     );
     let scene = Scene::with_tool(&tool);
     let since = Instant::now();
-    let published = scene.backup("pod-1").published();
+    let published = scene.backup("pod-1").facts();
     assert!(since.elapsed() < Duration::from_secs(10));
     assert!(!is_running(&fs::read_to_string(scene.path("left")).unwrap()));
     assert_eq!(scene.inspect().published(), published);

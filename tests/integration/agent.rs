@@ -2,8 +2,9 @@
 
 use crate::agent_process::{Outcome, Running};
 use crate::support::{Cluster, Folder, home, wait_for};
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Owner, Place, Plan};
-use graph_backup_operator::api::{Reason, Verification};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Owner, Parent, Place, Plan};
+use graph_backup_operator::agent::verdict::Published;
+use graph_backup_operator::api::{Fence, Reason, Verification};
 use graph_backup_operator::discovery::{Located, SourceUri};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -68,12 +69,31 @@ impl Backup {
     }
 
     fn point(&self) -> PathBuf {
-        self.folder.join("d").join(self.run.place.cluster.to_string()).join("point")
+        self.folder.join("d").join(self.run.place.cluster.to_string()).join(&self.run.place.point)
+    }
+
+    /// The next run makes the point `name` from `parent`, with the master that was located now.
+    fn incremental(&mut self, name: &str, parent: &Published, located: &Located, or_full: bool) {
+        let parent = Parent {
+            name: self.run.owner.name.clone(),
+            uid: parent.owner_uid.clone(),
+            point: self.run.place.point.clone(),
+            manifest_digest: parent.manifest_digest.clone(),
+            last_transaction: parent.last_transaction,
+        };
+        self.run.plan = Plan::Incremental { parent, or_full };
+        self.run.owner.uid = format!("uid-{name}");
+        self.run.place.point = name.into();
+        self.run.fence = located.fence.clone();
+    }
+
+    async fn published(&self) -> Published {
+        finished(self.start(&self.run.owner.uid)).await.published()
     }
 
     /// What the real engine finds in a copy of the published store.
     fn opened(&self) -> Value {
-        let copy = self.folder.join("opened");
+        let copy = self.folder.join(format!("opened-{}", self.run.place.point));
         let copied = Command::new("cp").arg("-r").arg(self.point().join("store")).arg(&copy).status().unwrap();
         assert!(copied.success());
         let output = Command::new(home().join("bin/neo4j-count-nodes")).arg(&copy).output().unwrap();
@@ -107,7 +127,7 @@ async fn a_full_backup_holds_everything_committed_before_it_began() {
     };
     let percents: Vec<_> = outcome.log.iter().filter_map(|line| line["percent"].as_u64()).collect();
     assert!(percents.contains(&100), "{percents:?}");
-    let published = outcome.published();
+    let published = outcome.facts();
     assert!(published.last_transaction >= transaction, "{published:?}");
     assert_eq!(published.store_id, located.store_id);
     assert_eq!(published.fence_before, published.fence_after);
@@ -143,7 +163,7 @@ async fn a_master_that_changes_while_the_tool_runs_makes_no_point() {
     backup.copied().await;
     let before = located.fence.clone();
     cluster.master().await.kill();
-    cluster.located_where(|token| graph_backup_operator::api::Fence::Master(token.clone()) != before).await;
+    cluster.located_where(|token| Fence::Master(token.clone()) != before).await;
     backup.let_go();
     let failure = finished(running).await.failed(Reason::MasterChanged);
     assert!(failure.message.contains("while the tool ran"), "{}", failure.message);
@@ -211,4 +231,104 @@ async fn the_real_tool_is_stopped_and_ends_with_a_killed_agent() {
     let mut next = backup;
     next.run.dead_pods = vec!["pod-2".into()];
     finished(next.start("pod-3")).await.published();
+}
+
+/// Adds nodes, and says how many there are then.
+async fn grown(cluster: &mut Cluster) -> u64 {
+    let master = cluster.master().await;
+    master.write(20).await;
+    master.count().await
+}
+
+#[tokio::test]
+async fn incremental_points_follow_the_database_and_a_change_of_master() {
+    let mut cluster = Cluster::shared().await;
+    grown(&mut cluster).await;
+    let located = cluster.located().await;
+    let mut backup = Backup::of(cluster.ensemble.uri(), &located);
+    let mut parent = backup.published().await;
+    for (name, depth) in [("second", 1), ("third", 2)] {
+        let nodes = grown(&mut cluster).await;
+        let before = backup.inspect().published();
+        let parent_folder = backup.point();
+        backup.incremental(name, &parent, &cluster.located().await, false);
+        let point = backup.published().await;
+        assert_eq!((point.mode, point.depth), (Mode::Incremental, depth));
+        assert!(point.last_transaction > parent.last_transaction);
+        let opened = backup.opened();
+        assert_eq!((&opened["nodes"], &opened["recovered"]), (&nodes.into(), &false.into()), "{opened}");
+        assert_eq!(opened["lastCommittedTx"], point.last_transaction);
+        // Every byte of the parent is as its manifest has it.
+        let name =
+            std::mem::replace(&mut backup.run.place.point, parent_folder.file_name().unwrap().to_str().unwrap().into());
+        let uid = std::mem::replace(&mut backup.run.owner.uid, parent.owner_uid.clone());
+        assert_eq!(backup.inspect().published(), before);
+        (backup.run.place.point, backup.run.owner.uid) = (name, uid);
+        parent = point;
+    }
+
+    // A slave that has everything becomes master. It holds the transactions under local numbers of its own.
+    let old = cluster.master().await.id;
+    for member in cluster.members.iter().filter(|member| member.id != old) {
+        wait_for("a slave to catch up", Duration::from_secs(60), async || {
+            member.state().await?.last_committed_tx.filter(|last| *last >= parent.last_transaction)
+        })
+        .await;
+    }
+    let before = cluster.located().await.fence;
+    cluster.member(old).kill();
+    cluster.located_where(|token| Fence::Master(token.clone()) != before && token.member_id != old).await;
+    let nodes = grown(&mut cluster).await;
+    backup.incremental("fourth", &parent, &cluster.located().await, false);
+    let outcome = finished(backup.start("uid-fourth")).await;
+    let proof = format!("the master holds transaction {} as the earlier point does", parent.last_transaction);
+    assert!(outcome.log.iter().any(|line| line["message"].as_str().is_some_and(|text| text.starts_with(&proof))));
+    let point = outcome.published();
+    assert_eq!((point.mode, point.depth), (Mode::Incremental, 3));
+    assert_eq!(backup.opened()["nodes"], nodes);
+}
+
+#[tokio::test]
+async fn a_point_of_before_a_restore_is_no_parent() {
+    let mut cluster = Cluster::shared().await;
+    grown(&mut cluster).await;
+    let mut backup = Backup::of(cluster.ensemble.uri(), &cluster.located().await);
+    let older = backup.published().await;
+    let older_store = backup.point().join("store");
+    grown(&mut cluster).await;
+    backup.incremental("newer", &older, &cluster.located().await, false);
+    let newer = backup.published().await;
+
+    // The older point is put back, and written past the transaction that the newer one ends with.
+    for member in &mut cluster.members {
+        member.kill();
+        std::fs::remove_dir_all(member.store()).unwrap();
+    }
+    let copied = Command::new("cp").arg("-r").arg(older_store).arg(cluster.members[0].store()).status().unwrap();
+    assert!(copied.success());
+    let cluster_ref = &*cluster;
+    wait_for("the members' sessions to end", Duration::from_secs(60), async || {
+        (cluster_ref.ensemble.sessions().await == 0).then_some(())
+    })
+    .await;
+    cluster.members[0].start();
+    cluster.members[0].ready().await;
+    while cluster.members[0].state().await.unwrap().last_committed_tx.unwrap() <= newer.last_transaction {
+        cluster.members[0].write(5).await;
+    }
+    let nodes = cluster.members[0].count().await;
+
+    let located = cluster.located().await;
+    assert_eq!(located.store_id, newer.store_id);
+    backup.incremental("after", &newer, &located, false);
+    let failure = finished(backup.start("pod-1")).await.failed(Reason::HistoryMayDiffer);
+    assert!(failure.message.contains(&format!("transaction {}", newer.last_transaction)), "{}", failure.message);
+    let Plan::Incremental { or_full, .. } = &mut backup.run.plan else { panic!("it is incremental") };
+    *or_full = true;
+    let point = backup.published().await;
+    assert_eq!(
+        (point.mode, point.fell_back.map(|failure| failure.reason)),
+        (Mode::Full, Some(Reason::HistoryMayDiffer))
+    );
+    assert_eq!(backup.opened()["nodes"], nodes);
 }

@@ -113,6 +113,12 @@ impl Outcome {
         }
     }
 
+    /// The point without the free space, which is another one each time that it is asked for.
+    #[track_caller]
+    pub fn facts(self) -> Published {
+        Published { free_bytes: None, ..self.published() }
+    }
+
     /// The failure, which must be for this reason.
     #[track_caller]
     pub fn failed(self, reason: Reason) -> Failure {

@@ -1,0 +1,348 @@
+//! Incremental backups: over a copy of an earlier point, which never changes, and only if it shares the master's history.
+
+use crate::scene::{POINT, STORE_ID, Scene, neostore};
+use graph_backup_operator::agent::digest;
+use graph_backup_operator::agent::manifest::{CopiedBy, Manifest};
+use graph_backup_operator::agent::run::{Mode, Parent, Plan};
+use graph_backup_operator::agent::verdict::Published;
+use graph_backup_operator::api::{Reason, Verification};
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// A log with transactions 5 and 6 as the real tool leaves it, and transaction 6 as a real master serves it.
+const LOG: &[u8] = include_bytes!("../recorded/log/incremental");
+const SERVED: &[u8] = include_bytes!("../recorded/log/served");
+const TRANSACTION_5: std::ops::Range<usize> = 16..568;
+/// Full: a store up to transaction 5. Incremental: changes what it finds there, up to transaction 6.
+const TOOL: &str = r#"
+if [ "$2" = full ]; then
+    mkdir -p "$target/index/empty"
+    cp "$scene/header-5" "$target/neostore"
+    cp "$scene/log" "$target/nioneo_logical.log.v2"
+    echo nodes > "$target/neostore.nodestore.db"
+    head -c 300000 /dev/zero > "$target/neostore.propertystore.db"
+    : > "$target/index/lucene-store.db"
+else
+    if [ -e "$scene/complaint" ]; then cat "$scene/complaint"; exit 1; fi
+    [ -e "$target/neostore" ] && [ -d "$target/index/empty" ] || exit 1
+    cp "$scene/header-6" "$target/neostore"
+    echo more >> "$target/neostore.nodestore.db"
+    echo "Performing incremental backup from 'single://x'"
+    echo "[1 Transactions applied]"
+fi
+echo Done
+"#;
+
+struct Chain {
+    scene: Scene,
+    parent: Published,
+}
+
+impl Chain {
+    /// A full point, and a run that starts from it.
+    fn new() -> Self {
+        Self::with_tool(TOOL)
+    }
+
+    fn with_tool(tool: &str) -> Self {
+        let scene = Scene::with_tool(tool);
+        for last in 4..=6 {
+            fs::write(scene.path(&format!("header-{last}")), neostore(STORE_ID, last)).unwrap();
+        }
+        fs::write(scene.path("log"), LOG).unwrap();
+        scene.member.holds(5, &LOG[TRANSACTION_5]);
+        scene.member.holds(6, SERVED);
+        let parent = scene.backup("pod-1").published();
+        let mut chain = Self { scene, parent };
+        chain.next("second", false);
+        chain
+    }
+
+    /// The next run makes point `name` from the one that was made last.
+    fn next(&mut self, name: &str, or_full: bool) {
+        let run = &mut self.scene.run;
+        let parent = Parent {
+            name: run.owner.name.clone(),
+            uid: run.owner.uid.clone(),
+            point: run.place.point.clone(),
+            manifest_digest: self.parent.manifest_digest.clone(),
+            last_transaction: self.parent.last_transaction,
+        };
+        run.plan = Plan::Incremental { parent, or_full };
+        run.owner.uid = format!("uid-{name}");
+        run.place.point = name.into();
+    }
+
+    fn or_full(&mut self) {
+        let Plan::Incremental { or_full, .. } = &mut self.scene.run.plan else { panic!("it is incremental") };
+        *or_full = true;
+    }
+
+    fn parent_store(&self, file: &str) -> std::path::PathBuf {
+        self.scene.point_folder().join("store").join(file)
+    }
+
+    /// Runs into `reason`, and leaves nothing but the parent; the same with leave for a full copy makes one.
+    #[track_caller]
+    fn fails_or_falls_back(&mut self, reason: Reason) -> String {
+        let failure = self.scene.backup("pod-2").failed(reason);
+        assert!(!self.scene.cluster_folder().join("second").exists());
+        assert!(!self.scene.in_cluster_folder().iter().any(|name| name.starts_with('.')));
+        self.or_full();
+        let published = self.scene.backup("pod-3").published();
+        let fell_back = published.fell_back.clone().expect("it fell back");
+        assert_eq!(fell_back.reason, reason);
+        assert_eq!((published.mode, published.depth, published.shared_bytes), (Mode::Full, 0, 0));
+        assert_eq!((published.parent, published.last_transaction), (None, 5));
+        let manifest = self.scene.manifest_of("second");
+        assert_eq!((manifest.fell_back, manifest.copied_by), (Some(fell_back), None));
+        assert_eq!(manifest.tool.command[3], "full");
+        let names: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+        let expected = [
+            "index/lucene-store.db",
+            "neostore",
+            "neostore.nodestore.db",
+            "neostore.propertystore.db",
+            "nioneo_logical.log.v2",
+        ];
+        assert_eq!(names, expected, "something of the parent's copy is left");
+        failure.message
+    }
+}
+
+/// Every file and folder: path, mode, time of the last change, content.
+fn everything(folder: &Path) -> Vec<(String, u32, SystemTime, Option<Vec<u8>>)> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut found = Vec::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let content = metadata.is_file().then(|| fs::read(&path).unwrap());
+        if metadata.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let name = path.strip_prefix(folder).unwrap().display().to_string();
+        found.push((name, metadata.permissions().mode(), metadata.modified().unwrap(), content));
+    }
+    found.sort();
+    found
+}
+
+fn bytes_of(manifest: &Manifest, paths: &[&str]) -> u64 {
+    manifest.files.iter().filter(|file| paths.contains(&file.path.as_str())).map(|file| file.bytes).sum()
+}
+
+#[test]
+fn an_incremental_point_is_whole_and_leaves_its_parent_alone() {
+    let mut chain = Chain::new();
+    let before = everything(&chain.scene.point_folder());
+    let outcome = chain.scene.backup("pod-2");
+    let ended = outcome.log.iter().filter(|line| line["event"] == "ended");
+    let steps: Vec<_> = ended.map(|line| line["step"].as_str().unwrap().to_owned()).collect();
+    let expected = [
+        "lock",
+        "fence-before",
+        "parent",
+        "forward",
+        "compare",
+        "tool",
+        "judge",
+        "fence-after",
+        "hash",
+        "manifest",
+        "verify",
+        "publish",
+        "report",
+    ];
+    assert_eq!(steps, expected);
+    assert_eq!(outcome.tool_lines("stdout")[1], "[1 Transactions applied]");
+    let second = outcome.published();
+    assert_eq!(everything(&chain.scene.point_folder()), before, "the parent changed");
+    assert!(second.free_bytes.is_some());
+    let Plan::Incremental { parent, .. } = chain.scene.run.plan.clone() else { panic!("it is incremental") };
+    assert_eq!((second.mode, &second.parent, second.depth), (Mode::Incremental, &Some(parent), 1));
+    assert_eq!((second.last_transaction, second.verified, &second.fell_back), (6, true, &None));
+    let manifest = chain.scene.manifest_of("second");
+    assert_eq!((second.files, second.bytes), (5, chain.parent.bytes + 5));
+    let nodes = fs::read_to_string(chain.scene.cluster_folder().join("second/store/neostore.nodestore.db")).unwrap();
+    assert_eq!(nodes, "nodes\nmore\n");
+    let shared = match manifest.copied_by.unwrap() {
+        CopiedBy::Reflink => {
+            bytes_of(&manifest, &["nioneo_logical.log.v2", "neostore.propertystore.db", "index/lucene-store.db"])
+        }
+        CopiedBy::Copy => 0,
+    };
+    assert_eq!(second.shared_bytes, shared);
+    assert_eq!(manifest.tool.command[3], "incremental");
+    let inspected = chain.scene.inspect().published();
+    assert_eq!(inspected, Published { free_bytes: None, ..second.clone() });
+
+    // The chain goes on from the incremental one, whose parent may be gone.
+    chain.parent = second;
+    fs::remove_dir_all(chain.scene.point_folder()).unwrap();
+    chain.next("third", false);
+    let third = chain.scene.backup("pod-3").published();
+    assert_eq!((third.depth, third.last_transaction, third.bytes), (2, 6, chain.parent.bytes + 5));
+    assert_eq!(chain.scene.in_cluster_folder(), ["second", "third"]);
+}
+
+#[test]
+fn holes_of_the_parent_stay_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let chain = Chain::with_tool(&TOOL.replace("head -c 300000 /dev/zero >", "truncate -s 300M"));
+    chain.scene.backup("pod-2").published();
+    let copy = chain.scene.cluster_folder().join("second/store/neostore.propertystore.db");
+    let metadata = fs::metadata(copy).unwrap();
+    assert_eq!(metadata.len(), 300 << 20);
+    assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+}
+
+#[test]
+fn a_parent_that_is_gone() {
+    let mut chain = Chain::new();
+    fs::rename(chain.scene.point_folder(), chain.scene.path("moved-away")).unwrap();
+    let message = chain.fails_or_falls_back(Reason::ParentDamaged);
+    assert!(message.contains(&format!("{POINT} is not on the target")), "{message}");
+    assert_eq!(chain.scene.tool_runs(), 2, "the tool ran on nothing");
+}
+
+#[test]
+fn a_parent_whose_manifest_is_another() {
+    let mut chain = Chain::new();
+    let path = chain.scene.point_folder().join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(path, text.replace("registry.example", "registry.elsewhere")).unwrap();
+    let message = chain.fails_or_falls_back(Reason::ParentDamaged);
+    assert!(message.contains("digest"), "{message}");
+}
+
+#[test]
+fn a_parent_with_a_file_changed_or_missing() {
+    let mut chain = Chain::new();
+    let file = chain.parent_store("neostore.propertystore.db");
+    let mut content = fs::read(&file).unwrap();
+    content[1000] ^= 1;
+    fs::write(&file, content).unwrap();
+    let message = chain.fails_or_falls_back(Reason::ParentDamaged);
+    assert!(message.contains("neostore.propertystore.db has other content"), "{message}");
+
+    let mut chain = Chain::new();
+    fs::remove_file(chain.parent_store("index/lucene-store.db")).unwrap();
+    chain.fails_or_falls_back(Reason::ParentDamaged);
+}
+
+#[test]
+fn a_master_of_another_history() {
+    let mut chain = Chain::new();
+    let mut other = LOG[TRANSACTION_5].to_vec();
+    other[20] ^= 1;
+    chain.scene.member.holds(5, &other);
+    let message = chain.fails_or_falls_back(Reason::HistoryMayDiffer);
+    assert!(message.contains("what the master holds as transaction 5 is not in the logs"), "{message}");
+    assert_eq!(chain.scene.tool_runs(), 2, "the tool was let at another history");
+}
+
+#[test]
+fn a_master_that_is_behind_its_parent() {
+    let mut chain = Chain::new();
+    chain.scene.member.forgets();
+    let message = chain.fails_or_falls_back(Reason::HistoryMayDiffer);
+    assert!(message.contains("has not come to its last transaction 5"), "{message}");
+}
+
+#[test]
+fn a_master_without_the_logs() {
+    let mut chain = Chain::new();
+    chain.scene.member.loses_its_logs();
+    let message = chain.fails_or_falls_back(Reason::LogsPruned);
+    assert!(message.contains("not found in any logical log"), "{message}");
+}
+
+#[test]
+fn a_tool_that_finds_no_logs_or_another_store() {
+    for (complaint, reason) in [
+        ("RuntimeException: x.NoSuchLogVersionException: No such log version:4", Reason::LogsPruned),
+        ("ComException: StoreId[1] from response doesn't match my StoreId[2]", Reason::StoreMismatch),
+    ] {
+        let mut chain = Chain::new();
+        fs::write(chain.scene.path("complaint"), complaint).unwrap();
+        chain.fails_or_falls_back(reason);
+        assert_eq!(chain.scene.tool_runs(), 4, "full, incremental, incremental, full");
+    }
+}
+
+#[test]
+fn what_a_full_copy_would_meet_too_is_no_reason_for_one() {
+    for (complaint, reason) in [
+        ("Couldn't connect to 'single://h:1'", Reason::MasterUnreachable),
+        ("java.io.IOException: No space left on device", Reason::TargetFull),
+        ("it broke", Reason::ToolFailed),
+    ] {
+        let mut chain = Chain::new();
+        chain.or_full();
+        fs::write(chain.scene.path("complaint"), complaint).unwrap();
+        chain.scene.backup("pod-2").failed(reason);
+        assert_eq!(chain.scene.tool_runs(), 2);
+        assert_eq!(chain.scene.in_cluster_folder(), [POINT]);
+    }
+}
+
+#[test]
+fn a_tool_that_goes_back_in_time() {
+    let mut chain = Chain::with_tool(&TOOL.replace("header-6", "header-4"));
+    chain.or_full();
+    let failure = chain.scene.backup("pod-2").failed(Reason::ToolLeftNoStore);
+    assert!(failure.message.contains("ends with transaction 4, before the 5"), "{}", failure.message);
+}
+
+#[test]
+fn a_target_without_room_for_another_copy() {
+    let mut chain = Chain::new();
+    let path = chain.scene.point_folder().join("manifest.json");
+    let mut manifest = chain.scene.manifest();
+    manifest.bytes = 1 << 60;
+    let text = serde_json::to_vec(&manifest).unwrap();
+    fs::write(path, &text).unwrap();
+    chain.parent.manifest_digest = digest::labelled(&text);
+    chain.scene.run.plan = Plan::Full;
+    let failure = chain.scene.backup("pod-2").failed(Reason::TargetFull);
+    let needs = format!("bytes free and the copy needs {}, as much as the newest point {POINT}", 1_u64 << 60);
+    assert!(failure.message.contains(&needs), "{}", failure.message);
+
+    chain.scene.run.place.point = POINT.into();
+    chain.next("second", true);
+    let outcome = chain.scene.backup("pod-3");
+    if outcome.log.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("bytes cloned"))) {
+        outcome.published();
+    } else {
+        outcome.failed(Reason::TargetFull);
+        assert_eq!(chain.scene.tool_runs(), 1);
+    }
+}
+
+#[test]
+fn without_verification_the_parent_is_not_read_again() {
+    let mut chain = Chain::new();
+    chain.scene.run.verification = Verification::None;
+    let outcome = chain.scene.backup("pod-2");
+    assert!(!outcome.log.iter().any(|line| line["step"] == "compare" || line["step"] == "verify"));
+    assert!(!outcome.published().verified);
+}
+
+#[test]
+fn killed_at_any_step_it_leaves_its_parent_alone() {
+    for step in ["parent", "forward", "compare", "tool", "hash"] {
+        let mut chain = Chain::new();
+        let before = everything(&chain.scene.point_folder());
+        let mut running = chain.scene.start("pod-2");
+        assert!(running.reaches(step, "started"), "{step}");
+        running.kill();
+        assert!(!chain.scene.cluster_folder().join("second").exists(), "{step}");
+        chain.scene.run.attempt = 2;
+        chain.scene.run.dead_pods = vec!["pod-2".into()];
+        assert_eq!(chain.scene.backup("pod-3").published().depth, 1);
+        assert_eq!(chain.scene.in_cluster_folder(), [POINT, "second"]);
+        assert_eq!(everything(&chain.scene.point_folder()), before, "{step}");
+    }
+}
