@@ -3,6 +3,7 @@
 //! A point loses its name first, by one rename, so that nobody can take a half-removed folder for a point. Only what proves
 //! to be of this very object is touched. Everything can be repeated.
 
+use super::blocking::blocking;
 use super::layout::Layout;
 use super::lock;
 use super::manifest_file;
@@ -38,8 +39,7 @@ async fn prune_place(backup_uid: &str, layout: Layout, stop: &Stop) -> Result<()
     // A backup that starts from this point, or still makes it, holds the lock.
     let _lock = stop.unless_stopped(lock::take(&layout.lock_file())).await??;
     let backup_uid = backup_uid.to_owned();
-    let removed = tokio::task::spawn_blocking(move || remove(&backup_uid, &layout)).await;
-    removed.unwrap_or_else(|error| Err(Failure::new(Reason::AgentFailed, error.to_string())))
+    blocking(move || remove(&backup_uid, &layout)).await
 }
 
 fn remove(backup_uid: &str, layout: &Layout) -> Result<(), Failure> {
