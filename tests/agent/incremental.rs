@@ -17,6 +17,7 @@ const TRANSACTION_5: std::ops::Range<usize> = 16..568;
 /// Full: a store up to transaction 5. Incremental: changes what it finds there, up to transaction 6.
 const TOOL: &str = r#"
 if [ "$2" = full ]; then
+    if [ -e "$target/neostore" ]; then echo "$target already contains a database"; exit 1; fi
     mkdir -p "$target/index/empty"
     cp "$scene/header-5" "$target/neostore"
     cp "$scene/log" "$target/nioneo_logical.log.v2"
@@ -24,7 +25,7 @@ if [ "$2" = full ]; then
     head -c 300000 /dev/zero > "$target/neostore.propertystore.db"
     : > "$target/index/lucene-store.db"
 else
-    if [ -e "$scene/complaint" ]; then cat "$scene/complaint"; exit 1; fi
+    if [ -e "$scene/complaint" ]; then : > "$target/half-done"; cat "$scene/complaint"; exit 1; fi
     [ -e "$target/neostore" ] && [ -d "$target/index/empty" ] || exit 1
     cp "$scene/header-6" "$target/neostore"
     echo more >> "$target/neostore.nodestore.db"

@@ -250,7 +250,7 @@ async fn incremental_points_follow_the_database_and_a_change_of_master() {
     for (name, depth) in [("second", 1), ("third", 2)] {
         let nodes = grown(&mut cluster).await;
         let before = backup.inspect().published();
-        let parent_folder = backup.point();
+        let run_of_parent = backup.run.clone();
         backup.incremental(name, &parent, &cluster.located().await, false);
         let point = backup.published().await;
         assert_eq!((point.mode, point.depth), (Mode::Incremental, depth));
@@ -259,11 +259,9 @@ async fn incremental_points_follow_the_database_and_a_change_of_master() {
         assert_eq!((&opened["nodes"], &opened["recovered"]), (&nodes.into(), &false.into()), "{opened}");
         assert_eq!(opened["lastCommittedTx"], point.last_transaction);
         // Every byte of the parent is as its manifest has it.
-        let name =
-            std::mem::replace(&mut backup.run.place.point, parent_folder.file_name().unwrap().to_str().unwrap().into());
-        let uid = std::mem::replace(&mut backup.run.owner.uid, parent.owner_uid.clone());
+        let run = std::mem::replace(&mut backup.run, run_of_parent);
         assert_eq!(backup.inspect().published(), before);
-        (backup.run.place.point, backup.run.owner.uid) = (name, uid);
+        backup.run = run;
         parent = point;
     }
 
