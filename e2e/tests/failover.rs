@@ -61,7 +61,8 @@ async fn a_master_killed_in_mid_backup_costs_an_attempt_and_not_the_backup() {
     claim(&client, "moved", "1Gi").await;
     let survives = marker("both-attempts");
     database.write(&survives, 20, 100).await;
-    let spec = json!({"tool": {"command": tool_that_waits("/tmp/go")}, "deadlines": {"run": "10m"}, "retry": {"limit": 2}});
+    let spec =
+        json!({"tool": {"command": tool_that_waits("/tmp/go")}, "deadlines": {"run": "10m"}, "retry": {"limit": 2}});
     let backup = Backup::create(&client, "both-attempts", "moved", spec).await;
     let first = backup.until("the first attempt", |status| !status.attempts.is_empty()).await.attempts[0].clone();
     crate::lost::wait_for_log(&client, &first.job, "waiting for").await;

@@ -67,7 +67,16 @@ async fn logs_that_are_gone_from_the_master_give_a_full_copy_with_the_reason() {
     let elsewhere = Backup::create(&client, "pruned-elsewhere", "whole", json!({})).await;
     elsewhere.succeeded().await;
     let master = database.master().await.pod;
-    kubectl(&["-n", NAMESPACE, "exec", &master, "--", "sh", "-c", "find /data -name 'nioneo_logical.log.v*' -exec rm {} +"]);
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "exec",
+        &master,
+        "--",
+        "sh",
+        "-c",
+        "find /data -name 'nioneo_logical.log.v*' -exec rm {} +",
+    ]);
     database.write(&written, 1, 100).await;
 
     let strict = Backup::create(&client, "pruned-strict", CLAIM, json!({"type": "Incremental"})).await;

@@ -222,7 +222,7 @@ impl<'a> Attempt<'a> {
             return Err(Failure::new(
                 Reason::ToolLeftNoStore,
                 format!(
-                    "the tool reported success but left a store that ends with transaction {}, before the {} of the                      earlier point {}",
+                    "the tool reported success but left a store that ends with transaction {}, before the {} of the earlier point {}",
                     header.last_transaction, parent.last_transaction, parent.point
                 ),
             ));
