@@ -121,6 +121,17 @@ fn command_must_pin_the_member_and_the_target() {
 }
 
 #[test]
+fn boot_command_opens_the_copy_and_goes_with_its_verification() {
+    let tool = json!({"image": "i", "bootCommand": ["check", "{store}"]});
+    let mut both = with("/spec/verification", json!("Boot"));
+    both["spec"]["tool"] = tool.clone();
+    assert_eq!(refusals(&both), "");
+    refused("/spec/tool", tool, "verification: Boot");
+    both["spec"]["tool"]["bootCommand"] = json!(["check"]);
+    assert!(refusals(&both).contains("must hold {store}"), "{}", refusals(&both));
+}
+
+#[test]
 fn durations_are_hours_minutes_seconds() {
     for good in ["2h", "1h30m", "90s", "5m"] {
         passes("/spec/deadlines", json!({"run": good, "podStart": good}));

@@ -81,3 +81,30 @@ async fn the_operator_tells_its_health_and_counts() {
         assert!(metrics.contains(name), "{name} is not in {metrics}");
     }
 }
+
+#[tokio::test]
+async fn boot_lets_the_real_engine_open_the_copy() {
+    let client = client().await;
+    let database = Database::ready(&client).await;
+    claim(&client, "whole", "1Gi").await;
+    database.write(&marker("boot"), 30, 100).await;
+    let backup = Backup::create(&client, "boot", "whole", json!({"verification": "Boot"})).await;
+    let status = backup.succeeded().await;
+    let boot = status.point.unwrap().boot.unwrap();
+    assert!(boot.nodes.unwrap() >= 30 && boot.relationships.is_some(), "{boot:?}");
+    let verified = status.conditions.iter().find(|c| c.type_ == condition::VERIFIED).unwrap();
+    assert_eq!((verified.status.as_str(), verified.reason.as_str()), ("True", "StoreOpened"));
+    backup.delete().await;
+
+    let command =
+        json!(["sh", "-c", "rm \"$0/neostore.nodestore.db\"; exec neo4j-shell -path \"$0\" -c pwd", "{store}"]);
+    let spec = json!({"verification": "Boot", "tool": {"bootCommand": command}, "deletionPolicy": "Delete"});
+    let broken = Backup::create(&client, "boot-fails", "whole", spec).await;
+    broken.failed("BootFailed", &[".failed-"]).await;
+    let uid = broken.uid().await;
+    let look = || async { Copy { claim: "whole", directory: "" }.listing(&client).await };
+    assert!(look().await.contains(&format!(".failed-{uid}-")));
+    broken.delete().await;
+    kubectl(&["-n", "graph", "wait", "--for=delete", "gb/boot-fails", "--timeout=120s"]);
+    assert!(!look().await.contains(&uid));
+}

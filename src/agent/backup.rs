@@ -4,11 +4,12 @@
 //! only step that makes a point, and all before it is flushed to the device when it happens.
 
 use super::blocking::blocking;
+use super::boot;
 use super::forward;
 use super::inspect;
 use super::layout::Layout;
 use super::lock;
-use super::manifest::{CopiedBy, FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRecord};
+use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRecord};
 use super::manifest_file;
 use super::parent::{self, Found};
 use super::progress::{self, Step, start};
@@ -21,7 +22,7 @@ use super::tool::{self, Placeholders, ToolRun};
 use super::tool_output::{self, Ending, ToolOutput};
 use super::tree::{self, Purpose};
 use super::verdict::{Failure, Published, Verdict, cut};
-use crate::api::{Fence, Movement, Reason, Verification};
+use crate::api::{CopiedBy, Fence, Movement, Reason, Verification};
 use crate::discovery::{Discovery, Network};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,7 +128,10 @@ impl<'a> Attempt<'a> {
 
     async fn copy_and_publish(&self, fence_before: Fence) -> Result<Published, Failure> {
         let copied = self.copy(fence_before).await?;
-        let manifest = self.hash(copied).await?;
+        let mut manifest = self.hash(copied).await?;
+        if let Some(command) = &self.run.boot_command {
+            manifest.boot = Some(boot::boot(&self.partial, command, manifest.bytes, self.with.stop).await?);
+        }
         let digest = self.write_manifest(&manifest)?;
         let published = self.verify(&manifest, digest).await?;
         self.publish()?;
@@ -205,7 +209,7 @@ impl<'a> Attempt<'a> {
         .await?;
         let mode = Mode::Full;
         let command = self.command(mode)?;
-        let tool = tool::run(&command, self.with.stop).await?;
+        let tool = tool::run(Step::Tool, &command, self.with.stop).await?;
         let header = self.judge(&tool)?;
         Ok(Made { mode, command, tool, header, parent: None, fell_back })
     }
@@ -216,7 +220,7 @@ impl<'a> Attempt<'a> {
         let (found, copied_by) = self.forward(found).await?;
         let mode = Mode::Incremental;
         let command = self.command(mode)?;
-        let tool = tool::run(&command, self.with.stop).await?;
+        let tool = tool::run(Step::Tool, &command, self.with.stop).await?;
         let header = self.judge(&tool)?;
         if header.last_transaction < parent.last_transaction {
             return Err(Failure::new(
@@ -242,7 +246,7 @@ impl<'a> Attempt<'a> {
         let (store, stop, verification) = (self.store(), self.with.stop.clone(), self.run.verification);
         blocking(move || {
             let copied_by = forward::copy(&found, &store, &stop)?;
-            if verification == Verification::Quick {
+            if verification != Verification::None {
                 forward::compare(&found, &store, &stop)?;
             }
             Ok((found, copied_by))
@@ -303,6 +307,7 @@ impl<'a> Attempt<'a> {
             depth: parent.map_or(0, |(found, _)| found.manifest.depth.saturating_add(1)),
             fell_back,
             copied_by,
+            boot: None,
             shared_bytes: match parent {
                 Some((found, CopiedBy::Reflink)) => tree::unchanged_bytes(&found.manifest.files, &files),
                 _ => 0,
@@ -341,7 +346,7 @@ impl<'a> Attempt<'a> {
     async fn verify(&self, manifest: &Manifest, digest: String) -> Result<Published, Failure> {
         match self.run.verification {
             Verification::None => Ok(Published::of(manifest, digest, false)),
-            Verification::Quick => {
+            Verification::Quick | Verification::Boot => {
                 let published = self.examine(self.partial.clone()).await?;
                 if published.manifest_digest == digest {
                     Ok(published)
@@ -365,8 +370,27 @@ impl<'a> Attempt<'a> {
         Ok(target::publish(&self.partial, &self.layout.point_folder())?)
     }
 
+    /// What the engine could not open stays, under a name that nobody takes for a point, for those who want to know why.
+    fn keep(&self, failure: Failure) -> Failure {
+        let kept = self.layout.failed_folder(&self.run.owner.uid, self.with.pod_uid).map_err(Failure::from);
+        let renamed = kept.and_then(|kept| {
+            target::publish(&self.partial, &kept)?;
+            Ok(kept)
+        });
+        match renamed {
+            Ok(kept) => {
+                let kept = kept.strip_prefix(self.with.mount).unwrap_or(&kept).display().to_string();
+                failure.and(format!("the copy is kept as {kept}"))
+            }
+            Err(left) => failure.and(left.message),
+        }
+    }
+
     async fn clean_up(&self, failure: Failure) -> Failure {
         let _step = start(Step::CleanUp);
+        if failure.reason == Reason::BootFailed {
+            return self.keep(failure);
+        }
         let partial = self.partial.clone();
         match blocking(move || Ok(target::remove_partial(&partial)?)).await {
             Ok(()) => failure,

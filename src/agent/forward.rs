@@ -1,9 +1,8 @@
-//! Copying a parent's store forward: the tool changes what it works on, and points never change.
+//! Copying a store: the tool changes what it works on, the engine what it opens, and points never change.
 //!
-//! Each file is cloned (`FICLONE`): parent and copy share their blocks until either is written. Where the file system
+//! Each file is cloned (`FICLONE`): both share their blocks until either is written. Where the file system
 //! cannot, the bytes are copied; holes stay holes.
 
-use super::manifest::CopiedBy;
 use super::parent::Found;
 use super::progress::{self, Meter, Step, start};
 use super::space;
@@ -11,6 +10,7 @@ use super::stop::{Stop, StopCause};
 use super::target;
 use super::tree::{self, Listing, Purpose};
 use super::verdict::Failure;
+use crate::api::{CopiedBy, Reason};
 use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -25,33 +25,67 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// A plain copy begins only if the target has room for all of it.
 pub fn copy(parent: &Found, to: &Path, stop: &Stop) -> Result<CopiedBy, Failure> {
     let _step = start(Step::Forward);
-    let listing = parent.listing()?;
-    make_folders(&listing, to)?;
+    let origin = Origin {
+        step: Step::Forward,
+        store: &parent.store,
+        bytes: parent.manifest.bytes,
+        name: &format!("the earlier point {}", parent.parent.point),
+        unreadable: &|problem| parent.damaged(problem),
+    };
+    copy_files(&parent.listing()?, &origin, to, stop)
+}
+
+/// Copies the store of `bytes` bytes to `to`, which is not there yet, for somebody who writes to what he opens.
+pub fn scratch(store: &Path, to: &Path, bytes: u64, stop: &Stop) -> Result<(), Failure> {
+    let _step = start(Step::Scratch);
+    DirBuilder::new().mode(0o770).create(to).map_err(|error| cannot("make", &to.display().to_string(), &error))?;
+    let origin = Origin {
+        step: Step::Scratch,
+        store,
+        bytes,
+        name: "the copy",
+        unreadable: &|problem| Failure::new(Reason::VerificationFailed, format!("the copy {problem}")),
+    };
+    copy_files(&tree::list(store)?, &origin, to, stop).map(drop)
+}
+
+/// Where files are copied from.
+struct Origin<'a> {
+    step: Step,
+    store: &'a Path,
+    bytes: u64,
+    name: &'a str,
+    /// What it means that they cannot be read; the text completes a sentence.
+    unreadable: &'a dyn Fn(&str) -> Failure,
+}
+
+fn copy_files(listing: &Listing, origin: &Origin<'_>, to: &Path, stop: &Stop) -> Result<CopiedBy, Failure> {
+    make_folders(listing, to)?;
     let mut by = CopiedBy::Reflink;
-    let meter = Meter::new(Step::Forward, parent.manifest.bytes);
+    let meter = Meter::new(origin.step, origin.bytes);
     let mut buffer = vec![0; BUFFER_BYTES];
     for (path, bytes) in &listing.files {
         if let Some(cause) = stop.cause() {
             return Err(cause.into());
         }
-        let source = tree::open(&parent.store.join(path))
-            .map_err(|error| parent.damaged(&format!("cannot be read: {path}: {error}")))?;
+        let source = tree::open(&origin.store.join(path))
+            .map_err(|error| (origin.unreadable)(&format!("cannot be read: {path}: {error}")))?;
         let copy = create(&to.join(path))?;
         if by == CopiedBy::Reflink && !clone(&copy, &source).map_err(|error| cannot("clone", path, &error))? {
-            space::require(to, parent.manifest.bytes, &format!("the earlier point {}", parent.parent.point))?;
+            space::require(to, origin.bytes, origin.name)?;
             by = CopiedBy::Copy;
         }
         if by == CopiedBy::Copy {
-            copy_bytes(&source, &copy, *bytes, &mut buffer, stop).map_err(|error| explain(error, parent, path))?;
+            copy_bytes(&source, &copy, *bytes, &mut buffer, stop).map_err(|error| explain(error, origin, path))?;
         }
         meter.add(*bytes);
     }
     let how = match by {
-        CopiedBy::Reflink => "cloned: they share the blocks of the earlier point",
+        CopiedBy::Reflink => "cloned: they share blocks",
         CopiedBy::Copy => "copied: the file system cannot clone files",
     };
-    let (files, bytes) = (listing.files.len(), parent.manifest.bytes);
-    progress::message(Step::Forward, &format!("{files} files, {bytes} bytes {how}"));
+    let (files, bytes) = (listing.files.len(), origin.bytes);
+    progress::message(origin.step, &format!("{files} files, {bytes} bytes of {} {how}", origin.name));
     Ok(by)
 }
 
@@ -95,16 +129,16 @@ enum CopyError {
     Stopped(StopCause),
 }
 
-fn explain(error: CopyError, parent: &Found, path: &str) -> Failure {
+fn explain(error: CopyError, origin: &Origin<'_>, path: &str) -> Failure {
     match error {
-        CopyError::Read(error) => parent.damaged(&format!("cannot be read: {path}: {error}")),
+        CopyError::Read(error) => (origin.unreadable)(&format!("cannot be read: {path}: {error}")),
         CopyError::Write(error) => cannot("copy", path, &error),
         CopyError::Stopped(cause) => cause.into(),
     }
 }
 
 fn cannot(action: &str, path: &str, error: &io::Error) -> Failure {
-    target::failure(&format!("cannot {action} {path} for the copy of the earlier point: {error}"), error)
+    target::failure(&format!("cannot {action} {path} for a copy on the target: {error}"), error)
 }
 
 /// Copies `bytes` bytes, data only: what is a hole in `source` is one in `copy`.

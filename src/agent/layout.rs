@@ -4,6 +4,7 @@
 //! <claim>/<directory>/<store id>/.lock
 //! <claim>/<directory>/<store id>/.partial-<backup uid>-<pod uid>/{store/,manifest.json}     while it is made
 //! <claim>/<directory>/<store id>/<point>/{store/,manifest.json}                             once it is published
+//! <claim>/<directory>/<store id>/.failed-<backup uid>-<pod uid>/store/                      if the engine could not open it
 //! <claim>/<directory>/<store id>/.pruned-<backup uid>/…                                     while it is removed
 //! ```
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 const LOCK_FILE: &str = ".lock";
 const PARTIAL_PREFIX: &str = ".partial-";
+const FAILED_PREFIX: &str = ".failed-";
 const PRUNED_PREFIX: &str = ".pruned-";
 
 /// A name in the run cannot be a folder on the target. The schema refuses these too; the volume is guarded twice.
@@ -116,6 +118,12 @@ impl Layout {
         Ok(self.cluster_folder().join(format!("{PARTIAL_PREFIX}{backup_uid}-{pod_uid}")))
     }
 
+    /// What is kept of a copy that the engine could not open, for people.
+    pub fn failed_folder(&self, backup_uid: &str, pod_uid: &str) -> Result<PathBuf, LayoutError> {
+        let partial = self.partial_folder(backup_uid, pod_uid)?;
+        Ok(partial.with_file_name(format!("{FAILED_PREFIX}{backup_uid}-{pod_uid}")))
+    }
+
     /// The point of this backup while it is removed.
     pub fn pruned_folder(&self, backup_uid: &str) -> Result<PathBuf, LayoutError> {
         if !is_uid(backup_uid) {
@@ -126,8 +134,17 @@ impl Layout {
 
     /// The pod that makes or made a partial, if `folder_name` is the name of a partial of this backup.
     pub fn pod_of_partial<'a>(folder_name: &'a str, backup_uid: &str) -> Option<&'a str> {
-        folder_name.strip_prefix(PARTIAL_PREFIX)?.strip_prefix(backup_uid)?.strip_prefix('-').filter(|uid| is_uid(uid))
+        pod_of(PARTIAL_PREFIX, folder_name, backup_uid)
     }
+
+    /// The same of a copy that the engine could not open.
+    pub fn pod_of_failed<'a>(folder_name: &'a str, backup_uid: &str) -> Option<&'a str> {
+        pod_of(FAILED_PREFIX, folder_name, backup_uid)
+    }
+}
+
+fn pod_of<'a>(prefix: &str, folder_name: &'a str, backup_uid: &str) -> Option<&'a str> {
+    folder_name.strip_prefix(prefix)?.strip_prefix(backup_uid)?.strip_prefix('-').filter(|uid| is_uid(uid))
 }
 
 fn is_folder_name(name: &str) -> bool {

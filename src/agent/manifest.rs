@@ -2,7 +2,7 @@
 
 use super::run::{Mode, Owner, Parent};
 use super::verdict::Failure;
-use crate::api::{Fence, StoreId};
+use crate::api::{Boot, CopiedBy, Fence, StoreId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,9 @@ pub struct Manifest {
     pub fence_before: Fence,
     /// Fence right after the tool; equal to `fence_before`, or the point would not exist.
     pub fence_after: Fence,
+    /// How the engine opened a copy, with `verification: Boot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootRecord>,
     /// The tool and what it said.
     pub tool: ToolRecord,
     /// Version of the operator's binary that wrote this.
@@ -66,13 +69,16 @@ pub struct Manifest {
     pub files: Vec<FileRecord>,
 }
 
-/// How a parent's store was copied forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CopiedBy {
-    /// Every file was cloned: it shares the blocks of the parent's until one of them is written.
-    Reflink,
-    /// The bytes were copied, all or some of them: the file system cannot clone.
-    Copy,
+/// How the engine opened a copy of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BootRecord {
+    /// What it found.
+    pub result: Boot,
+    /// Command with its placeholder filled in.
+    pub command: Vec<String>,
+    /// SHA-256 of everything it wrote to its standard output, 64 lower-case hexadecimal digits.
+    pub stdout_sha256: String,
 }
 
 /// One file of the store.

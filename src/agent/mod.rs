@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod blocking;
+mod boot;
 pub mod command;
 pub mod digest;
 mod exec;

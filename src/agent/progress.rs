@@ -39,6 +39,10 @@ pub enum Step {
     FenceAfter,
     /// Hashes every file and flushes it to the device.
     Hash,
+    /// Copies the store for the engine.
+    Scratch,
+    /// Lets the engine open that copy.
+    Boot,
     /// Writes the manifest.
     Manifest,
     /// Reads everything back.
@@ -173,9 +177,9 @@ impl Meter {
     }
 }
 
-/// Passes on a line of the tool.
-pub fn tool_line(stream: Stream, line: &str) {
-    Entry { stream: Some(stream), line: Some(line), ..Entry::of(Step::Tool) }.write();
+/// Passes on a line of the tool, or of another command.
+pub fn line(step: Step, stream: Stream, line: &str) {
+    Entry { stream: Some(stream), line: Some(line), ..Entry::of(step) }.write();
 }
 
 /// Says something for people.

@@ -53,8 +53,8 @@ fn remove(backup_uid: &str, layout: &Layout) -> Result<(), Failure> {
         target::remove_partial(&pruned)?;
         progress::message(Step::Prune, &format!("removed {}", point.display()));
     }
-    for (partial, _) in target::partials_of(layout, backup_uid)? {
-        target::remove_partial(&partial)?;
+    for (folder, _) in [target::partials_of(layout, backup_uid)?, target::failed_of(layout, backup_uid)?].concat() {
+        target::remove_partial(&folder)?;
     }
     target::flush(&layout.cluster_folder())?;
     Ok(())
@@ -104,6 +104,7 @@ mod tests {
         manifest.owner.uid = owner_uid.to_owned();
         manifest_file::write(&partial, &manifest).unwrap();
         target::publish(&partial, &layout.point_folder()).unwrap();
+        target::make_partial(&layout.failed_folder("backup-uid", "pod-3").unwrap()).unwrap();
         for uid in ["backup-uid", "other-uid"] {
             target::make_partial(&layout.partial_folder(uid, "pod-2").unwrap()).unwrap();
         }
@@ -122,6 +123,7 @@ mod tests {
             assert_eq!(run(mount.path()).await, Verdict::Pruned);
             assert!(!layout.point_folder().exists());
             assert_eq!(target::partials_of(&layout, "backup-uid").unwrap(), []);
+            assert_eq!(target::failed_of(&layout, "backup-uid").unwrap(), []);
         }
         assert_eq!(target::partials_of(&layout, "other-uid").unwrap().len(), 1);
     }

@@ -104,6 +104,9 @@ pub struct BackupRun {
     pub plan: Plan,
     /// Command of the tool with its placeholders: `{mode}`, `{host}`, `{port}`, `{target}`, `{clusterName}`.
     pub command: Vec<String>,
+    /// Command that opens a copy of the store, with `verification: Boot`; placeholder `{store}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_command: Option<Vec<String>>,
     /// Where to publish.
     pub place: Place,
     /// How the copy is checked before it is published.

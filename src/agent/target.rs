@@ -179,6 +179,15 @@ pub fn remove_partial(partial: &Path) -> Result<(), TargetError> {
 
 /// The partials of a backup in the cluster's folder, each with the UID of its pod, sorted.
 pub fn partials_of(layout: &Layout, backup_uid: &str) -> Result<Vec<(PathBuf, String)>, TargetError> {
+    folders_of(layout, |name| Layout::pod_of_partial(name, backup_uid))
+}
+
+/// The copies of a backup that the engine could not open, likewise.
+pub fn failed_of(layout: &Layout, backup_uid: &str) -> Result<Vec<(PathBuf, String)>, TargetError> {
+    folders_of(layout, |name| Layout::pod_of_failed(name, backup_uid))
+}
+
+fn folders_of(layout: &Layout, pod: impl Fn(&str) -> Option<&str>) -> Result<Vec<(PathBuf, String)>, TargetError> {
     let folder = layout.cluster_folder();
     let look = |source| TargetError::Look { path: folder.clone(), source };
     let entries = match fs::read_dir(&folder) {
@@ -189,7 +198,7 @@ pub fn partials_of(layout: &Layout, backup_uid: &str) -> Result<Vec<(PathBuf, St
     let mut partials = Vec::new();
     for entry in entries {
         let entry = entry.map_err(look)?;
-        if let Some(pod) = entry.file_name().to_str().and_then(|name| Layout::pod_of_partial(name, backup_uid)) {
+        if let Some(pod) = entry.file_name().to_str().and_then(&pod) {
             partials.push((entry.path(), pod.to_owned()));
         }
     }

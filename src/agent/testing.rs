@@ -30,6 +30,7 @@ pub(super) fn manifest() -> Manifest {
         fell_back: None,
         copied_by: None,
         shared_bytes: 0,
+        boot: None,
         store_id: STORE_ID,
         last_transaction: 6,
         data_from: DateTime::from_timestamp(1_795_500_000, 0).unwrap(),

@@ -102,17 +102,17 @@ pub struct ToolRun {
     pub to: DateTime<Utc>,
 }
 
-/// Runs a command to its end, or stops it when the run has to end.
-pub async fn run(command: &[String], stop: &Stop) -> Result<ToolRun, ToolError> {
-    let _step = start(Step::Tool);
+/// Runs a command to its end, or stops it when the run has to end. `told_as` names it in the log.
+pub async fn run(told_as: Step, command: &[String], stop: &Stop) -> Result<ToolRun, ToolError> {
+    let _step = start(told_as);
     // Before the child exists, so that none of its signals is missed.
     let mut children = signal(SignalKind::child()).map_err(ToolError::Start)?;
     set_child_subreaper(Some(getpid())).map_err(|errno| ToolError::Start(errno.into()))?;
     let from = Utc::now();
     let (group, stdout, stderr) = spawn(command).map_err(ToolError::Start)?;
     let (over, is_over) = watch::channel(false);
-    let stdout = tokio::spawn(follow(stdout, Stream::Stdout, is_over.clone()));
-    let stderr = tokio::spawn(follow(stderr, Stream::Stderr, is_over));
+    let stdout = tokio::spawn(follow(stdout, told_as, Stream::Stdout, is_over.clone()));
+    let stderr = tokio::spawn(follow(stderr, told_as, Stream::Stderr, is_over));
     let ended = wait_or_stop(group, &mut children, stop).await;
     let to = Utc::now();
     end_leftovers(group);

@@ -115,7 +115,7 @@ fn judge_success(output: &ToolOutput) -> Result<(), Failure> {
             format!(
                 "the tool ended with exit code 0 but left no store (no file neostore in its target); {}; check \
                  spec.tool.command: it must write to {{target}}",
-                last_words(output)
+                last_words(output.stdout, output.stderr)
             ),
         ));
     }
@@ -131,7 +131,10 @@ fn judge_success(output: &ToolOutput) -> Result<(), Failure> {
     if last_line(output.stdout) != Some(DONE) {
         return Err(Failure::new(
             Reason::ToolFailed,
-            format!("the tool ended with exit code 0 but not with the line '{DONE}'; {}", last_words(output)),
+            format!(
+                "the tool ended with exit code 0 but not with the line '{DONE}'; {}",
+                last_words(output.stdout, output.stderr)
+            ),
         ));
     }
     Ok(())
@@ -147,14 +150,17 @@ fn judge_failure(output: &ToolOutput, code: i32) -> Failure {
             format!(
                 "the tool cannot be executed (exit code {code}); {}; set spec.tool.image to an image that holds the \
                  database's backup tool, and spec.tool.command to its call",
-                last_words(output)
+                last_words(output.stdout, output.stderr)
             ),
         );
     }
     if code > SHELL_SIGNAL_BASE && code <= SHELL_SIGNAL_BASE + 64 {
         return killed(output, code - SHELL_SIGNAL_BASE);
     }
-    Failure::new(Reason::ToolFailed, format!("the tool ended with exit code {code}; {}", last_words(output)))
+    Failure::new(
+        Reason::ToolFailed,
+        format!("the tool ended with exit code {code}; {}", last_words(output.stdout, output.stderr)),
+    )
 }
 
 fn killed(output: &ToolOutput, signal: i32) -> Failure {
@@ -165,7 +171,7 @@ fn killed(output: &ToolOutput, signal: i32) -> Failure {
         } else {
             ""
         };
-        Failure::new(Reason::ToolKilled, format!("{what}; {}{advice}", last_words(output)))
+        Failure::new(Reason::ToolKilled, format!("{what}; {}{advice}", last_words(output.stdout, output.stderr)))
     })
 }
 
@@ -180,12 +186,12 @@ fn known(output: &ToolOutput, what: &str) -> Option<Failure> {
 }
 
 /// The lines that say most, quoted: the root of an uncaught exception, else the last line of each stream.
-fn last_words(output: &ToolOutput) -> String {
+pub fn last_words(stdout: &str, stderr: &str) -> String {
     let quote = |line: &str| cut(line, QUOTE_BYTES_MAX).to_owned();
-    if let Some(exception) = exception(output.stderr).or_else(|| exception(output.stdout)) {
+    if let Some(exception) = exception(stderr).or_else(|| exception(stdout)) {
         return format!("it said \"{}\"", quote(exception));
     }
-    match (last_line(output.stdout), last_line(output.stderr)) {
+    match (last_line(stdout), last_line(stderr)) {
         (None, None) => "it said nothing".to_owned(),
         (Some(line), None) => format!("its last line is \"{}\"", quote(line)),
         (None, Some(line)) => format!("its last line on standard error is \"{}\"", quote(line)),

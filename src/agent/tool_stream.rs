@@ -26,7 +26,7 @@ pub struct Ended {
 }
 
 /// Reads a stream to its end, or until `over` has been true for some seconds.
-pub async fn follow(mut pipe: pipe::Receiver, stream: Stream, mut over: watch::Receiver<bool>) -> Ended {
+pub async fn follow(mut pipe: pipe::Receiver, step: Step, stream: Stream, mut over: watch::Receiver<bool>) -> Ended {
     let patience = async move {
         // An error means that the sender is gone, which also says that the tool is over.
         let _ = over.wait_for(|over| *over).await;
@@ -49,18 +49,18 @@ pub async fn follow(mut pipe: pipe::Receiver, stream: Stream, mut over: watch::R
             Ok(read) => {
                 digest.update(&buffer[..read]);
                 end.push(&buffer[..read]);
-                lines.push(&buffer[..read], |line| pass_on(stream, line));
+                lines.push(&buffer[..read], |line| pass_on(step, stream, line));
             }
         }
     }
-    lines.finish(|line| pass_on(stream, line));
+    lines.finish(|line| pass_on(step, stream, line));
     Ended { sha256: digest.finish(), end: end.text() }
 }
 
-fn pass_on(stream: Stream, line: &str) {
+fn pass_on(step: Step, stream: Stream, line: &str) {
     match tool_output::percent(line) {
-        Some(percent) => progress::percent(Step::Tool, percent),
-        None => progress::tool_line(stream, line),
+        Some(percent) => progress::percent(step, percent),
+        None => progress::line(step, stream, line),
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
     async fn a_stream_that_stays_open_does_not_hold_up_the_end() {
         let (mut sender, receiver) = pipe::pipe().unwrap();
         let (over, is_over) = watch::channel(false);
-        let following = tokio::spawn(follow(receiver, Stream::Stdout, is_over));
+        let following = tokio::spawn(follow(receiver, Step::Tool, Stream::Stdout, is_over));
         tokio::io::AsyncWriteExt::write_all(&mut sender, b"Done\n").await.unwrap();
         over.send(true).unwrap();
         let ended = tokio::time::timeout(2 * PATIENCE, following).await.unwrap().unwrap();

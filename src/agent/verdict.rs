@@ -2,7 +2,7 @@
 
 use super::manifest::Manifest;
 use super::run::{Mode, Parent};
-use crate::api::{Fence, Reason, StoreId};
+use crate::api::{Boot, CopiedBy, Fence, Reason, StoreId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,12 @@ pub struct Published {
     pub bytes: u64,
     /// Of these, bytes in files that are the parent's, unchanged, and share its blocks on the volume.
     pub shared_bytes: u64,
+    /// How an incremental one's parent was copied forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_by: Option<CopiedBy>,
+    /// What the engine found when it opened a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     /// Free space on the volume after the copy, bytes, for users that are not root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
@@ -96,6 +102,8 @@ impl Published {
             files: manifest.files.len() as u64,
             bytes: manifest.bytes,
             shared_bytes: manifest.shared_bytes,
+            copied_by: manifest.copied_by,
+            boot: manifest.boot.as_ref().map(|boot| boot.result),
             free_bytes: None,
             data_from: manifest.data_from,
             data_to: manifest.data_to,

@@ -43,6 +43,8 @@ const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.tool.bootCommand) || self.verification == 'Boot'")
+    .message("tool.bootCommand opens the copy for verification: Boot; set that, or remove the command"))]
 #[x_kube(validation = Rule::new(FROZEN)
     .message("the spec of a GraphBackup cannot be changed, but for deletionPolicy: it says what a recovery point is; create a new GraphBackup"))]
 pub struct GraphBackupSpec {
@@ -112,6 +114,8 @@ pub enum Verification {
     /// Every file is read back from the volume and compared with the manifest.
     #[default]
     Quick,
+    /// As `Quick`, and before it the real engine opens a scratch copy of the store.
+    Boot,
 }
 
 /// What became of the backup.
@@ -232,6 +236,29 @@ pub struct Inspection {
     pub start_time: DateTime<Utc>,
 }
 
+/// How the parent's store came into an incremental point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CopiedBy {
+    /// Cloned: both share their blocks on the volume until one of them is written.
+    Reflink,
+    /// Byte by byte: the file system cannot clone.
+    Copy,
+}
+
+/// What the engine found when it opened a copy of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Boot {
+    /// Whole seconds from the start of the command to its end.
+    pub seconds: i64,
+    /// Number of nodes, if the command told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<i64>,
+    /// Number of relationships, if the command told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relationships: Option<i64>,
+}
+
 /// The evidence of a recovery point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -260,6 +287,12 @@ pub struct Point {
     /// Of these, bytes in files that are the parent's, unchanged, and share its blocks on the volume.
     #[serde(default)]
     pub shared_bytes: i64,
+    /// How the parent's store was copied forward, for an incremental one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_by: Option<CopiedBy>,
+    /// What the engine found when it opened a copy, with `verification: Boot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     /// When the tool started: everything committed before is in the copy.
     pub data_from: DateTime<Utc>,
     /// When the tool ended.

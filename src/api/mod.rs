@@ -13,8 +13,8 @@ mod time;
 pub use crds::crds_yaml;
 pub use fence::{Endpoint, Fence, FenceToken, Movement, ProbeMark};
 pub use graph_backup::{
-    Attempt, BackupType, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus, Inspection, Method, Parent,
-    Phase, Point, Verification,
+    Attempt, BackupType, Boot, CopiedBy, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus, Inspection,
+    Method, Parent, Phase, Point, Verification,
 };
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool};
 pub use reason::{Reason, Remedy};

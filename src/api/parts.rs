@@ -72,6 +72,14 @@ pub struct Tool {
     #[x_kube(validation = Rule::new("self.exists(word, word.contains('{host}')) && self.exists(word, word.contains('{port}'))")
         .message("the command must hold {host} and {port}: a backup is pinned to the member that the operator found"))]
     pub command: Option<Vec<String>>,
+    /// Command that opens a copy of the store with the real engine, for `verification: Boot`; exit code 0 means that it could.
+    /// Placeholder: `{store}` (a scratch copy, which may be written to). Default, for the shell of Neo4j 1.3 to 1.8:
+    /// `["neo4j-shell", "-path", "{store}", "-c", "dbinfo -g \"Primitive count\""]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 1024)))]
+    #[x_kube(validation = Rule::new("self.exists(word, word.contains('{store}'))")
+        .message("the bootCommand must hold {store}, the folder of the copy that it opens"))]
+    pub boot_command: Option<Vec<String>>,
     /// Environment of the tool's container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -59,6 +59,8 @@ reasons! {
     NotObservable => Retry,
     /// Every file of the point was read back and agrees with the manifest.
     ManifestVerified => Retry,
+    /// The real engine opened a copy of the store, and every file of the point agrees with the manifest.
+    StoreOpened => Retry,
     /// `spec.verification` is `None`.
     NotRequested => Retry,
     /// Has not been found out yet.
@@ -145,6 +147,8 @@ reasons! {
     ManifestMissing => Retry,
     /// What is on the volume does not agree with its manifest.
     VerificationFailed => Act,
+    /// The real engine could not open a copy of the store.
+    BootFailed => Act,
     /// A foreign folder stands where the point would be published.
     PointExists => Act,
 }

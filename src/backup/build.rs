@@ -77,6 +77,7 @@ pub fn backup_job(
         plan: plan(backup.backup_type, attempt),
         command: backup.command.clone(),
         place: backup.place(attempt.store_id),
+        boot_command: backup.boot_command.clone(),
         verification: backup.verification,
         deadline_seconds: left.as_secs().max(1),
         image: backup.image.clone(),

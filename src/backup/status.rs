@@ -5,7 +5,7 @@ use super::validate::ValidBackup;
 use crate::agent::run::Mode;
 use crate::agent::verdict::Published;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
-use crate::api::{Attempt, BackupType, GraphBackupStatus, Inspection, Phase, Point, Reason, names, now_seconds};
+use crate::api::{Attempt, BackupType, Boot, GraphBackupStatus, Inspection, Phase, Point, Reason, names, now_seconds};
 use chrono::{DateTime, Utc};
 
 /// Whether there is a recovery point.
@@ -139,6 +139,8 @@ impl Writer<'_> {
             parent: point.parent.clone(),
             depth: point.depth,
             shared_bytes: i64::try_from(point.shared_bytes).unwrap_or(i64::MAX),
+            copied_by: point.copied_by,
+            boot: point.boot,
             manifest_digest: point.manifest_digest.clone(),
             store_id: point.store_id,
             last_transaction: point.last_transaction,
@@ -168,16 +170,8 @@ impl Writer<'_> {
                 "single:// names a member: use ha:// to see whether the master changed",
             );
         }
-        if point.verified {
-            self.set(
-                VERIFIED,
-                Truth::True,
-                Reason::ManifestVerified,
-                "every file was read back and agrees with the manifest",
-            );
-        } else {
-            self.set(VERIFIED, Truth::Unknown, Reason::NotRequested, "spec.verification is None");
-        }
+        let (truth, reason, message) = verified(point);
+        self.set(VERIFIED, truth, reason, &message);
     }
 
     fn failed(&mut self, ending: &Ending) {
@@ -192,7 +186,9 @@ impl Writer<'_> {
         self.set(SUCCEEDED, Truth::False, reason, message);
         self.introduce(MASTER_STABLE);
         match reason {
-            Reason::VerificationFailed | Reason::ConsistencyFailed => self.set(VERIFIED, Truth::False, reason, message),
+            Reason::VerificationFailed | Reason::ConsistencyFailed | Reason::BootFailed => {
+                self.set(VERIFIED, Truth::False, reason, message);
+            }
             _ => self.introduce(VERIFIED),
         }
     }
@@ -201,6 +197,24 @@ impl Writer<'_> {
         if reason == Reason::MasterChanged {
             self.set(MASTER_STABLE, Truth::False, reason, message);
         }
+    }
+}
+
+fn verified(point: &Published) -> (Truth, Reason, String) {
+    const READ_BACK: &str = "every file was read back and agrees with the manifest";
+    match (&point.boot, point.verified) {
+        (Some(Boot { seconds, nodes, relationships }), true) => {
+            let told = |count: &Option<i64>| count.map_or("an unknown number of".to_owned(), |count| count.to_string());
+            let (nodes, relationships) = (told(nodes), told(relationships));
+            let found = format!("{nodes} nodes and {relationships} relationships");
+            (
+                Truth::True,
+                Reason::StoreOpened,
+                format!("the engine opened a copy in {seconds} s and found {found}; {READ_BACK}"),
+            )
+        }
+        (None, true) => (Truth::True, Reason::ManifestVerified, READ_BACK.to_owned()),
+        (_, false) => (Truth::Unknown, Reason::NotRequested, "spec.verification is None".to_owned()),
     }
 }
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 pub const DEFAULT_COMMAND: [&str; 6] =
     ["neo4j-backup", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"];
 
+/// The shell of Neo4j 1.3 to 1.8, which opens the store with the embedded engine and tells how much is in it.
+pub const DEFAULT_BOOT_COMMAND: [&str; 5] = ["neo4j-shell", "-path", "{store}", "-c", "dbinfo -g \"Primitive count\""];
+
 /// Why an object cannot be worked on; the schema refuses most of these earlier.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBackup {
@@ -54,6 +57,8 @@ pub struct ValidBackup {
     pub image: String,
     /// Command of the tool, with placeholders.
     pub command: Vec<String>,
+    /// Command that opens a copy of the store, with `verification: Boot`.
+    pub boot_command: Option<Vec<String>>,
     /// Environment of the tool.
     pub env: Vec<EnvVar>,
     /// Overrides of the pod.
@@ -110,6 +115,9 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         target: spec.target.clone(),
         image: spec.tool.image.clone(),
         command: spec.tool.command.clone().unwrap_or_else(|| DEFAULT_COMMAND.map(str::to_owned).to_vec()),
+        boot_command: (spec.verification == Verification::Boot).then(|| {
+            spec.tool.boot_command.clone().unwrap_or_else(|| DEFAULT_BOOT_COMMAND.map(str::to_owned).to_vec())
+        }),
         env: spec.tool.env.clone(),
         pod_template: spec.tool.pod_template.clone().unwrap_or_default(),
         verification: spec.verification,

@@ -2,10 +2,10 @@
 
 use crate::scene::{POINT, STORE_ID, Scene, neostore};
 use graph_backup_operator::agent::digest;
-use graph_backup_operator::agent::manifest::{CopiedBy, Manifest};
+use graph_backup_operator::agent::manifest::Manifest;
 use graph_backup_operator::agent::run::{Mode, Parent, Plan};
 use graph_backup_operator::agent::verdict::Published;
-use graph_backup_operator::api::{Reason, Verification};
+use graph_backup_operator::api::{CopiedBy, Reason, Verification};
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;

@@ -11,6 +11,7 @@
 
 #[path = "../support/agent.rs"]
 mod agent;
+mod boot;
 mod incremental;
 mod killed;
 mod member;

@@ -60,6 +60,7 @@ impl Scene {
             command: ["sh", tool.to_str().unwrap(), "{target}", "{mode}", "{host}:{port}"].map(String::from).to_vec(),
             place: Place { directory: "team/graph".into(), cluster: STORE_ID, point: POINT.into() },
             verification: Verification::Quick,
+            boot_command: None,
             deadline_seconds: 300,
             image: "registry.example/neo4j:1.8".into(),
             dead_pods: Vec::new(),

@@ -32,6 +32,7 @@ impl Backup {
             command: command.map(String::from).to_vec(),
             place: Place { directory: "d".into(), cluster: located.store_id, point: "point".into() },
             verification: Verification::Quick,
+            boot_command: None,
             deadline_seconds: 300,
             image: "neo4j:1.8".into(),
             dead_pods: Vec::new(),

@@ -65,6 +65,8 @@ fn point() -> Published {
         depth: 0,
         fell_back: None,
         shared_bytes: 0,
+        copied_by: None,
+        boot: None,
         free_bytes: None,
         owner_uid: UID.into(),
         attempt: 1,

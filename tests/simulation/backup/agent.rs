@@ -73,6 +73,8 @@ impl Running {
             depth: 0,
             fell_back: None,
             shared_bytes: 0,
+            copied_by: None,
+            boot: None,
             free_bytes: None,
             owner_uid: self.run.owner.uid.clone(),
             attempt: self.run.attempt,

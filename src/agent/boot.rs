@@ -1,0 +1,89 @@
+//! `verification: Boot`: the real engine opens a copy of the store, for an engine writes to what it opens.
+
+use super::blocking::blocking;
+use super::forward;
+use super::manifest::{BootRecord, STORE_FOLDER};
+use super::progress::Step;
+use super::stop::Stop;
+use super::target;
+use super::tool;
+use super::tool_output::{Ending, last_words};
+use super::verdict::Failure;
+use crate::api::{Boot, Reason};
+use std::path::Path;
+
+/// Folder of the scratch copy beside the store, while the engine has it.
+const SCRATCH_FOLDER: &str = "boot";
+/// Where the shell of Neo4j 1.3 to 1.8 tells the number of nodes (`dbinfo -g "Primitive count"`).
+const NODES: &str = "NumberOfNodeIdsInUse";
+/// The same for relationships.
+const RELATIONSHIPS: &str = "NumberOfRelationshipIdsInUse";
+
+/// Lets `command` open a scratch copy of the partial's store of `bytes` bytes. `{store}` in it becomes the copy's folder.
+pub async fn boot(partial: &Path, command: &[String], bytes: u64, stop: &Stop) -> Result<BootRecord, Failure> {
+    let scratch = partial.join(SCRATCH_FOLDER);
+    let booted = run(partial, &scratch, command, bytes, stop).await;
+    let removed = blocking(move || Ok(target::remove_partial(&scratch)?)).await;
+    let record = booted?;
+    removed.map(|()| record)
+}
+
+async fn run(
+    partial: &Path,
+    scratch: &Path,
+    command: &[String],
+    bytes: u64,
+    stop: &Stop,
+) -> Result<BootRecord, Failure> {
+    let (store, copy, stopped) = (partial.join(STORE_FOLDER), scratch.to_owned(), stop.clone());
+    blocking(move || forward::scratch(&store, &copy, bytes, &stopped)).await?;
+    let folder = scratch.to_string_lossy();
+    let command: Vec<String> = command.iter().map(|word| word.replace("{store}", &folder)).collect();
+    let run = tool::run(Step::Boot, &command, stop).await?;
+    let seconds = (run.to - run.from).num_seconds();
+    match run.ending {
+        Ending::Exited(0) => Ok(BootRecord {
+            result: Boot {
+                seconds,
+                nodes: count(&run.stdout.end, NODES),
+                relationships: count(&run.stdout.end, RELATIONSHIPS),
+            },
+            command,
+            stdout_sha256: run.stdout.sha256,
+        }),
+        ending => {
+            let ended = match ending {
+                Ending::Exited(code) => format!("ended with exit code {code}"),
+                Ending::Killed(signal) => format!("was killed by signal {signal}"),
+            };
+            let said = last_words(&run.stdout.end, &run.stderr.end);
+            let message = format!("the command that opens a copy of the store ({}) {ended}; {said}", command.join(" "));
+            Err(Failure::new(Reason::BootFailed, message))
+        }
+    }
+}
+
+/// The number that follows `"name":` in what the command wrote.
+fn count(said: &str, name: &str) -> Option<i64> {
+    let (_, after) = said.rsplit_once(&format!("\"{name}\""))?;
+    let digits = after.trim_start().strip_prefix(':')?.trim_start();
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_as_the_shell_writes_them() {
+        // neo4j-shell 1.8 -c 'dbinfo -g "Primitive count"'
+        let said = "Welcome to the Neo4j Shell! Enter 'help' for a list of commands\n\n{\n  \"NumberOfNodeIdsInUse\": 7,\n  \
+                    \"NumberOfPropertyIdsInUse\": 0,\n  \"NumberOfRelationshipIdsInUse\": 3,\n  \
+                    \"NumberOfRelationshipTypeIdsInUse\": 1\n}\n";
+        assert_eq!((count(said, NODES), count(said, RELATIONSHIPS)), (Some(7), Some(3)));
+        for odd in ["", "\"NumberOfNodeIdsInUse\"", "\"NumberOfNodeIdsInUse\": x", "NumberOfNodeIdsInUse: 7"] {
+            assert_eq!(count(odd, NODES), None, "{odd:?}");
+        }
+    }
+}
