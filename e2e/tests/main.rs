@@ -11,6 +11,7 @@ mod backup;
 mod deletion;
 mod failover;
 mod failures;
+mod full;
 mod incremental;
 mod lost;
 mod rights;

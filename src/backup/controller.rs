@@ -32,6 +32,9 @@ const CONCURRENCY: u16 = 32;
 /// Waits after a failed pass: first, and longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(2));
 
+/// From a write to the next look: the write itself brings the next pass, this is for a lost event.
+const AFTER_A_WRITE: Duration = Duration::from_secs(30);
+
 /// Gives the present moment; a test gives its own.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
@@ -155,7 +158,7 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
     let over = is_terminal(&status);
     if let Some(finalizers) = change_of_finalizers(object, over) {
         set_finalizers(&hands, object, finalizers).await?;
-        return Ok(None);
+        return Ok((!over).then_some(AFTER_A_WRITE));
     }
     if over {
         return Ok(None);
@@ -181,11 +184,8 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
     Ok(match step {
         Step::Wait(waiting) => Some(waiting.look_again),
         Step::Succeed(_) | Step::Fail(_) => None,
-        // The write itself brings the next pass; this is for a lost event.
         Step::BreakLock(_) => Some(Duration::ZERO),
-        Step::Start { .. } | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => {
-            Some(Duration::from_secs(30))
-        }
+        Step::Start { .. } | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => Some(AFTER_A_WRITE),
     })
 }
 

@@ -25,6 +25,10 @@ pub fn answer(store: &mut Store, call: &Call, reversed: bool) -> Result<Bytes, R
             Ok(store.apply_status(&key, &call.query["fieldManager"], &call.body)?.text())
         }
         Verb::Apply => panic!("apply to the object itself is not modelled"),
+        Verb::Patch => {
+            let object = store.patch_finalizers(&key, &call.body)?;
+            Ok(shown(&object, call))
+        }
         Verb::Delete => {
             let policy = &call.body["propagationPolicy"];
             assert!(policy.is_null() || policy == "Background", "propagation policy {policy} is not modelled");

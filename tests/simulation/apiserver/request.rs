@@ -20,6 +20,8 @@ pub enum Verb {
     Create,
     /// Server-side apply.
     Apply,
+    /// A JSON merge patch.
+    Patch,
     /// The end of an object.
     Delete,
 }
@@ -70,6 +72,7 @@ impl Call {
             ("GET", true) => Verb::List,
             ("POST", true) => Verb::Create,
             ("PATCH", false) if header("content-type") == "application/apply-patch+yaml" => Verb::Apply,
+            ("PATCH", false) if header("content-type") == "application/merge-patch+json" => Verb::Patch,
             ("DELETE", false) => Verb::Delete,
             (method, _) => panic!("{method} {} {} is not modelled", head.uri, header("content-type")),
         };
@@ -92,7 +95,7 @@ impl Call {
 
     /// Whether it changes anything.
     pub const fn writes(&self) -> bool {
-        matches!(self.verb, Verb::Create | Verb::Apply | Verb::Delete)
+        matches!(self.verb, Verb::Create | Verb::Apply | Verb::Patch | Verb::Delete)
     }
 
     /// Whether an object is among those that are listed or watched.

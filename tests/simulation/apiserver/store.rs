@@ -242,6 +242,18 @@ impl Store {
         self.change(key, |object| apply::merge(&mut object["status"], &last, &patch["status"]))
     }
 
+    /// A merge patch of the finalizers; no other is modelled.
+    pub fn patch_finalizers(&mut self, key: &Key, patch: &Value) -> Result<Arc<Object>, Refusal> {
+        let meta = patch["metadata"].as_object().unwrap();
+        let fields: Vec<&str> = meta.keys().map(String::as_str).collect();
+        assert_eq!((patch.as_object().unwrap().len(), fields), (1, vec!["finalizers", "resourceVersion"]));
+        let live = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
+        if live["metadata"]["resourceVersion"] != meta["resourceVersion"] {
+            return Err(Refusal::conflict("the object has been modified"));
+        }
+        self.change(key, |object| object["metadata"]["finalizers"] = meta["finalizers"].clone())
+    }
+
     /// Deletes an object, or marks it as long as a finalizer holds it.
     pub fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<(), Refusal> {
         let object = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;

@@ -3,7 +3,7 @@
 use super::database::{Database, STORE};
 use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, RUN_VARIABLE};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
 use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
 use graph_backup_operator::api::{Fence, Movement, Reason, Verification};
 use serde::de::DeserializeOwned;
@@ -17,12 +17,29 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Whether there is any file of this object.
+    pub fn holds_any_of(&self, owner_uid: &str) -> bool {
+        self.points.values().any(|point| point.owner_uid == owner_uid)
+    }
+
     /// Whether a point of this object with this digest is there, and of one history.
     pub fn holds_for(&self, place: &str, owner_uid: &str, digest: &str) -> bool {
         self.points.get(place).is_some_and(|point| {
             point.owner_uid == owner_uid && point.manifest_digest == digest && point.fence_before == point.fence_after
         })
     }
+}
+
+/// `agent prune`.
+pub fn prune(job: &Value, volume: &mut Volume) -> Verdict {
+    let run: PruneRun = task(job);
+    for place in &run.places {
+        let place = place.to_string();
+        if volume.points.get(&place).is_some_and(|point| point.owner_uid == run.owner.uid) {
+            volume.points.remove(&place);
+        }
+    }
+    Verdict::Pruned
 }
 
 /// Reads what a Job's container is asked to do, as the agent in it would.
@@ -67,10 +84,14 @@ impl Running {
             return moved;
         }
         let digest = hex_digest(&format!("{} {}", self.run.owner.uid, self.run.attempt));
+        let (mode, parent) = match &self.run.plan {
+            Plan::Full => (Mode::Full, None),
+            Plan::Incremental { parent, .. } => (Mode::Incremental, Some(parent.clone())),
+        };
         let point = Published {
-            mode: Mode::Full,
-            parent: None,
-            depth: 0,
+            mode,
+            depth: u32::from(parent.is_some()),
+            parent,
             fell_back: None,
             shared_bytes: 0,
             copied_by: None,

@@ -1,7 +1,7 @@
 //! The cluster around the controller: Job controller, scheduler, kubelet, garbage collector and the people in it, by a
 //! script.
 
-use super::agent::{Running, Volume, failed, inspect};
+use super::agent::{Running, Volume, failed, inspect, prune};
 use super::database::Database;
 use super::pods::{self, Stuck};
 use crate::apiserver::{ChangeType, DeleteOptions, Key, Kind, Store};
@@ -57,6 +57,8 @@ pub struct Script {
     pub backups: Vec<Behaviour>,
     /// Inspect Jobs by attempt; those beyond the end are honest.
     pub inspections: Vec<Behaviour>,
+    /// The first Job that removes files; further ones are honest.
+    pub prune: Behaviour,
     /// Seconds that the tool needs.
     pub tool_seconds: u64,
     /// What people do, and after how many seconds.
@@ -74,6 +76,7 @@ impl Default for Script {
         Self {
             backups: Vec::new(),
             inspections: Vec::new(),
+            prune: Behaviour::Honest,
             tool_seconds: 15,
             people: Vec::new(),
             people_in_mid_run: Vec::new(),
@@ -110,6 +113,8 @@ pub struct Cluster {
     agenda: BTreeMap<(Duration, usize), Deed>,
     planned: usize,
     running: BTreeMap<String, Running>,
+    /// UID of the first Job that removes files.
+    first_prune: Option<String>,
     seen: u64,
     down_until: Duration,
 }
@@ -118,8 +123,9 @@ impl Cluster {
     /// A cluster that goes by a script.
     pub fn new(clock: Clock, script: Script, database: Database, volume: Arc<Mutex<Volume>>) -> Self {
         let (people, down_until) = (script.people.clone(), Duration::from_secs(script.down_at_first));
-        let (agenda, running) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { clock, script, database, volume, agenda, planned: 0, running, seen: 0, down_until };
+        let (agenda, running, first_prune) = (BTreeMap::new(), BTreeMap::new(), None);
+        let mut cluster =
+            Self { clock, script, database, volume, agenda, planned: 0, running, first_prune, seen: 0, down_until };
         for (second, act) in people {
             cluster.plan(Duration::from_secs(second), Deed::People(act));
         }
@@ -130,7 +136,8 @@ impl Cluster {
     pub fn fork(&self, clock: Clock, database: Database, volume: Arc<Mutex<Volume>>) -> Self {
         let (script, agenda, running) = (self.script.clone(), self.agenda.clone(), self.running.clone());
         let (planned, seen, down_until) = (self.planned, self.seen, self.down_until);
-        Self { clock, script, database, volume, agenda, planned, running, seen, down_until }
+        let first_prune = self.first_prune.clone();
+        Self { clock, script, database, volume, agenda, planned, running, first_prune, seen, down_until }
     }
 
     /// Until when the operator is down.
@@ -190,6 +197,9 @@ impl Cluster {
             let job = &change.object;
             let ours = job["kind"] == "Job" && job["metadata"]["labels"][TASK_LABEL].is_string();
             if ours && change.what == ChangeType::Added {
+                if job["metadata"]["labels"][TASK_LABEL] == "prune" {
+                    self.first_prune.get_or_insert_with(|| job["metadata"]["uid"].as_str().unwrap().to_owned());
+                }
                 self.plan_job(job, 1, What::MakePod);
                 self.plan_job(job, job["spec"]["activeDeadlineSeconds"].as_u64().unwrap(), What::Deadline);
             }
@@ -198,6 +208,10 @@ impl Cluster {
 
     fn behaviour(&self, job: &Value) -> Behaviour {
         let label = |name: &str| job["metadata"]["labels"][name].as_str().unwrap_or_default();
+        if label(TASK_LABEL) == "prune" {
+            let first = self.first_prune.as_deref() == job["metadata"]["uid"].as_str();
+            return if first { self.script.prune } else { Behaviour::Honest };
+        }
         let attempt: usize = label(ATTEMPT_LABEL).parse().unwrap();
         let script = if label(TASK_LABEL) == "inspect" { &self.script.inspections } else { &self.script.backups };
         script.get(attempt - 1).copied().unwrap_or(Behaviour::Honest)
@@ -307,6 +321,9 @@ impl Cluster {
         let volume = &mut self.volume.lock().unwrap();
         if job["metadata"]["labels"][TASK_LABEL] == "inspect" {
             return inspect(job, volume);
+        }
+        if job["metadata"]["labels"][TASK_LABEL] == "prune" {
+            return prune(job, volume);
         }
         let running = &self.running[job["metadata"]["uid"].as_str().unwrap()];
         running.publish(&self.database, volume, self.clock.now(), check)

@@ -4,7 +4,7 @@ use super::agent::Volume;
 use crate::apiserver::{Check, Store};
 use graph_backup_operator::api::condition::{MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, VERIFIED};
 use graph_backup_operator::api::names::{BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -22,15 +22,35 @@ pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check 
             let status = &backup["status"];
             if !status.is_null() {
                 complete(backup, &mut wrong);
-                evidence(status, uid, &volume.lock().unwrap(), &mut wrong);
+                let going = !backup["metadata"]["deletionTimestamp"].is_null();
+                evidence(status, uid, going, &volume.lock().unwrap(), &mut wrong);
                 history(before.get(uid).unwrap_or(&Value::Null), status, &mut wrong);
                 before.insert(uid.to_owned(), status.clone());
+                if backup["spec"]["deletionPolicy"] == "Delete" {
+                    before.entry(DELETES.to_owned()).or_insert_with(|| json!({}))[uid] = json!(true);
+                }
             }
             jobs(store, backup, &mut wrong);
         }
+        gone(store, before, &volume.lock().unwrap(), &mut broken);
         broken.extend(store.list("Job").filter(|job| is_ours(job)).filter_map(owner));
         broken
     })
+}
+
+/// Where it is remembered which objects want their files removed.
+const DELETES: &str = "deletionPolicy";
+
+/// An object that wanted its files removed is gone: so are its files, unless the claim is gone too.
+fn gone(store: &Store, before: &Memory, volume: &Volume, broken: &mut Vec<String>) {
+    let wanted = before.get(DELETES).and_then(Value::as_object);
+    let there = |uid: &str| store.list("GraphBackup").any(|backup| backup["metadata"]["uid"] == uid);
+    let claim = store.list("PersistentVolumeClaim").next().is_some();
+    for uid in wanted.into_iter().flat_map(serde_json::Map::keys) {
+        if claim && !there(uid) && volume.holds_any_of(uid) {
+            broken.push(format!("the object with UID {uid} is gone and its files are not"));
+        }
+    }
 }
 
 /// Status of a condition.
@@ -60,12 +80,12 @@ fn complete(backup: &Value, wrong: &mut impl FnMut(&str)) {
     }
 }
 
-fn evidence(status: &Value, uid: &str, volume: &Volume, wrong: &mut impl FnMut(&str)) {
+fn evidence(status: &Value, uid: &str, going: bool, volume: &Volume, wrong: &mut impl FnMut(&str)) {
     let point = &status["point"];
     if (truth(status, SUCCEEDED) == "True") == point.is_null() {
         wrong("a point without success, or success without a point");
     }
-    let Some(digest) = point["manifestDigest"].as_str() else { return };
+    let Some(digest) = point["manifestDigest"].as_str().filter(|_| !going) else { return };
     if !volume.holds_for(status["directory"].as_str().unwrap_or_default(), uid, digest) {
         wrong("the point in status is not the one on the volume, or it mixes two histories");
     }
@@ -112,6 +132,12 @@ fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
     let attempts = backup["status"]["attempts"].as_array().cloned().unwrap_or_default();
     for job in ours {
         let name = &job["metadata"]["name"];
+        if job["metadata"]["labels"][TASK_LABEL] == "prune" {
+            if backup["metadata"]["deletionTimestamp"].is_null() {
+                wrong("files are removed although nobody deleted the object");
+            }
+            continue;
+        }
         if !attempts.iter().any(|attempt| attempt["job"] == *name || attempt["inspection"]["job"] == *name) {
             wrong(&format!("Job {name} was created before status says so"));
         }

@@ -111,6 +111,12 @@ impl Scenario {
         self
     }
 
+    /// What the first Job that removes files does.
+    pub const fn prune_job(mut self, behaviour: Behaviour) -> Self {
+        self.script.prune = behaviour;
+        self
+    }
+
     /// What the look-ups find; after the last one, the master.
     pub fn looks(mut self, looks: &[Look]) -> Self {
         self.looks = looks.to_vec();
@@ -311,6 +317,17 @@ impl Scenario {
         let between = |at: usize, applied: bool| hit(if applied { at + 1 } else { at }, "Job");
         let several = clean.end.iter().filter(|object| object["kind"] == "GraphBackup").count() > 1;
         match *fault {
+            // Somebody deletes the object while nobody, or another replica, looks: it is found in another state, and what was
+            // under way may be told of an object that goes. What counts is that it goes, and its files with it.
+            Fault::Request { down: 30.., .. }
+            | Fault::Outage { .. }
+            | Fault::TwoLeaders { .. }
+            | Fault::DroppedTrigger { .. }
+            | Fault::Stale { .. }
+                if matches!(self.ending, Ending::Gone) =>
+            {
+                Allowance::Gone
+            }
             Fault::Request { mishap: Mishap::Deleted, .. } if several => Allowance::Anything,
             Fault::Request { mishap: Mishap::Deleted, .. } => Allowance::Gone,
             Fault::Request { mishap: Mishap::Recreated, .. } => self.another_way(),
@@ -337,8 +354,6 @@ impl Scenario {
             Fault::Request { down: 30.., .. } | Fault::Outage { .. } if self.tight => Allowance::Anything,
             // The Job's TTL ends it before anybody looks: the volume is asked.
             Fault::Request { down: 3600.., .. } => self.another_way(),
-            // A cache that does not know of the deletion yet: what was seen of the Job is told all the same.
-            Fault::Stale { .. } if matches!(self.ending, Ending::Gone) => Allowance::Gone,
             // A create that was under way when its process was replaced comes late; the Job was deleted meanwhile.
             Fault::TwoLeaders { at, whole: true } if hit(at, "Job") => self.another_way(),
             _ => Allowance::Nothing,

@@ -10,7 +10,7 @@ use crate::driver::{After, Subject};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use graph_backup_operator::api::{GraphBackup, GraphBackupStatus};
+use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Parent};
 use graph_backup_operator::backup::controller::{self, Context, Failing};
 use graph_backup_operator::backup::status::is_terminal;
 use graph_backup_operator::cluster_lock::ClusterLocks;
@@ -40,6 +40,17 @@ pub struct Backups {
     pub memory: Arc<Mutex<Memory>>,
 }
 
+/// The earlier point that an incremental backup finds.
+fn sunday() -> Parent {
+    Parent {
+        name: "sunday".to_owned(),
+        uid: "uid-of-sunday".to_owned(),
+        point: "20261122T020000Z-sunday-1a2b3c4d".to_owned(),
+        manifest_digest: format!("sha256:{}", "b".repeat(64)),
+        last_transaction: 40,
+    }
+}
+
 impl Backups {
     /// What a process works with.
     pub fn context(&self, client: Client, leads: Arc<AtomicBool>) -> Context {
@@ -48,7 +59,7 @@ impl Backups {
             locks: ClusterLocks::new(client.clone(), OPERATOR_NAMESPACE.to_owned()),
             client,
             discovery: Arc::new(self.database.clone()),
-            parents: Arc::new(|_, _| None),
+            parents: Arc::new(|_, _| Some(sunday())),
             clock: Arc::new(move || clock.now()),
             operator_image: "operator:test".to_owned(),
             instance: "replica-0".to_owned(),

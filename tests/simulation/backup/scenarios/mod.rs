@@ -1,10 +1,12 @@
 //! The scenarios. To add one: write a function that returns it, and name it in the list.
 
 mod database;
+mod lock;
 mod lost;
 mod people;
 mod plain;
 mod refused;
+mod removal;
 
 /// Each scenario of the list becomes a test.
 macro_rules! enumerated {
@@ -68,4 +70,13 @@ enumerated! {
     people::label_of_the_job_removed,
     people::label_of_the_pod_removed,
     people::status_edited,
+    lock::the_holder_of_the_lock_is_gone,
+    lock::the_holder_of_the_lock_is_unknown,
+    lock::an_incremental_backup_whose_verdict_is_lost,
+    removal::files_go_with_the_object,
+    removal::files_go_in_mid_run,
+    removal::nothing_was_written_yet,
+    removal::the_removal_fails_at_first,
+    removal::the_job_of_the_removal_is_deleted,
+    removal::the_claim_went_first,
 }

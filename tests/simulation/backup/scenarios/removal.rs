@@ -1,0 +1,53 @@
+//! Objects that want their files removed are deleted.
+
+use crate::apiserver::{Key, Store};
+use crate::backup::cluster::Behaviour::{Fails, JobVanishes};
+use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, scenario};
+use crate::fault::delete;
+use graph_backup_operator::api::Reason;
+use serde_json::json;
+
+fn deletes(title: &'static str) -> Scenario {
+    scenario(title).spec("/deletionPolicy", json!("Delete"))
+}
+
+pub fn files_go_with_the_object() -> Scenario {
+    deletes("files go with the object").at(600, delete_backup).ends_deleted(&["1", "p"])
+}
+
+pub fn files_go_in_mid_run() -> Scenario {
+    deletes("files go in mid-run").in_mid_run(delete_backup).ends_deleted(&["1", "p"])
+}
+
+pub fn nothing_was_written_yet() -> Scenario {
+    deletes("nothing was written yet").operator_down_at_first(20).at(10, delete_backup).ends_deleted(&[])
+}
+
+pub fn the_removal_fails_at_first() -> Scenario {
+    deletes("the removal fails at first")
+        .prune_job(Fails(Reason::TargetLocked))
+        .at(600, delete_backup)
+        .ends_deleted(&["1", "p", "p"])
+}
+
+pub fn the_job_of_the_removal_is_deleted() -> Scenario {
+    deletes("the Job of the removal is deleted")
+        .prune_job(JobVanishes { published: false })
+        .at(600, delete_backup)
+        .ends_deleted(&["1", "p", "p"])
+}
+
+pub fn the_claim_went_first() -> Scenario {
+    deletes("the claim went first").at(600, delete_claim).at(600, delete_backup).ends_deleted(&["1"])
+}
+
+fn delete_backup(store: &mut Store) {
+    delete(store, &Key { kind: "GraphBackup", namespace: NAMESPACE.to_owned(), name: BACKUP.to_owned() });
+}
+
+fn delete_claim(store: &mut Store) {
+    delete(
+        store,
+        &Key { kind: "PersistentVolumeClaim", namespace: NAMESPACE.to_owned(), name: "graph-backups".to_owned() },
+    );
+}
