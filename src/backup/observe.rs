@@ -7,6 +7,7 @@ use super::removal::Remains;
 use super::status::is_terminal;
 use super::validate::ValidBackup;
 use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, Site, SiteLock, World};
+use crate::agent::run::Owner;
 use crate::agent::verdict::Verdict;
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, inspect_job, prune_job};
 use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus};
@@ -119,14 +120,24 @@ async fn examine_holder(client: &Client, held: HeldLock) -> Result<SiteLock, Cal
     let Some(holder) = &held.holder else {
         return Ok(SiteLock::Held(format!("the unknown holder of Lease {}", held.name)));
     };
+    match needs_lock(client, holder).await {
+        Ok(false) => Ok(SiteLock::Abandoned(held)),
+        Ok(true) => Ok(SiteLock::Held(format!("GraphBackup {}/{}", holder.namespace, holder.name))),
+        // Its namespace is not watched any more: whether it works cannot be seen.
+        Err(CallError::Refused { .. }) => Ok(SiteLock::Held(format!(
+            "GraphBackup {}/{}, which this operator may not read (delete Lease {} if it does not work any more),",
+            holder.namespace, holder.name, held.name
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+async fn needs_lock(client: &Client, holder: &Owner) -> Result<bool, CallError> {
     let backups: Api<GraphBackup> = Api::namespaced(client.clone(), &holder.namespace);
     let object = call("read the GraphBackup that holds a lock", backups.get_opt(&holder.name)).await?;
     let object = object.filter(|object| object.metadata.uid.as_deref() == Some(&holder.uid));
-    let needs_it = object.is_some_and(|object| !object.status.as_ref().is_some_and(is_terminal));
-    if needs_it || works(client, &holder.namespace, &holder.uid).await? {
-        return Ok(SiteLock::Held(format!("GraphBackup {}/{}", holder.namespace, holder.name)));
-    }
-    Ok(SiteLock::Abandoned(held))
+    let at_work = object.is_some_and(|object| !object.status.as_ref().is_some_and(is_terminal));
+    Ok(at_work || works(client, &holder.namespace, &holder.uid).await?)
 }
 
 /// Whether a Job of the object works.
