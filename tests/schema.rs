@@ -145,6 +145,36 @@ fn durations_are_hours_minutes_seconds() {
 }
 
 #[test]
+fn bandwidth_limit_is_bytes_per_second() {
+    let limit = |text: &str| json!({"image": "i", "bandwidthLimit": text});
+    for good in ["20Mi", "256Ki", "262144", "263k", "50M", "1G", "9999999999Gi"] {
+        passes("/spec/tool", limit(good));
+        assert!(api::parse_bandwidth(good).is_some(), "{good}");
+    }
+    for bad in [
+        "0",
+        "255Ki",
+        "262143",
+        "262k",
+        "0Mi",
+        "020Mi",
+        "1.5Mi",
+        "-1Mi",
+        "20MB",
+        "20mi",
+        "20 Mi",
+        "Mi",
+        "20Mi/s",
+        "1e9",
+        "1Ti",
+        "10000000000",
+    ] {
+        refused("/spec/tool", limit(bad), "256Ki or more, such as '20Mi'");
+        assert!(api::parse_bandwidth(bad).is_none(), "{bad}");
+    }
+}
+
+#[test]
 fn name_leaves_room_for_the_names_of_jobs() {
     passes("/metadata/name", json!("n".repeat(52)));
     refused("/metadata/name", json!("n".repeat(53)), "at most 52 characters");

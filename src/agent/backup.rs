@@ -13,6 +13,7 @@ use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRe
 use super::manifest_file;
 use super::parent::{self, Found};
 use super::progress::{self, Step, start};
+use super::relay::Relay;
 use super::run::{BackupRun, Mode, Parent, Plan};
 use super::space;
 use super::stop::Stop;
@@ -22,7 +23,7 @@ use super::tool::{self, Placeholders, ToolRun};
 use super::tool_output::{self, Ending, ToolOutput};
 use super::tree::{self, Purpose};
 use super::verdict::{Failure, Published, Verdict, cut};
-use crate::api::{CopiedBy, Fence, Movement, Reason, Verification};
+use crate::api::{CopiedBy, Endpoint, Fence, Movement, Reason, Verification};
 use crate::discovery::{Discovery, Network};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -92,14 +93,14 @@ impl<'a> Attempt<'a> {
         let partial = layout.partial_folder(&run.owner.uid, with.pod_uid)?;
         let attempt = Self { run, with, layout, partial };
         // A command that cannot be filled in is refused before anything is done.
-        attempt.command(Mode::Full)?;
+        attempt.command(Mode::Full, run.fence.endpoint())?;
         Ok(attempt)
     }
 
-    fn command(&self, mode: Mode) -> Result<Vec<String>, Failure> {
+    fn command(&self, mode: Mode, member: &Endpoint) -> Result<Vec<String>, Failure> {
         let with = Placeholders {
             mode,
-            member: self.run.fence.endpoint(),
+            member,
             target: &self.store(),
             source: &self.run.source,
             cluster_name: self.run.cluster_name.as_deref(),
@@ -208,9 +209,7 @@ impl<'a> Attempt<'a> {
         })
         .await?;
         let mode = Mode::Full;
-        let command = self.command(mode)?;
-        let tool = tool::run(Step::Tool, &command, self.with.stop).await?;
-        let header = self.judge(&tool)?;
+        let (command, tool, header) = self.run_tool(mode).await?;
         Ok(Made { mode, command, tool, header, parent: None, fell_back })
     }
 
@@ -219,9 +218,7 @@ impl<'a> Attempt<'a> {
         let found = self.prove(parent, fence).await?;
         let (found, copied_by) = self.forward(found).await?;
         let mode = Mode::Incremental;
-        let command = self.command(mode)?;
-        let tool = tool::run(Step::Tool, &command, self.with.stop).await?;
-        let header = self.judge(&tool)?;
+        let (command, tool, header) = self.run_tool(mode).await?;
         if header.last_transaction < parent.last_transaction {
             return Err(Failure::new(
                 Reason::ToolLeftNoStore,
@@ -260,6 +257,24 @@ impl<'a> Attempt<'a> {
         let partial = self.partial.clone();
         blocking(move || Ok(target::make_partial(&partial)?)).await?;
         self.full(Some(Failure::new(cause.reason, cut(&cause.message, FELL_BACK_BYTES_MAX)))).await
+    }
+
+    /// Runs the tool against the member, or against the relay that leads to it if there is a limit.
+    async fn run_tool(&self, mode: Mode) -> Result<(Vec<String>, ToolRun, StoreHeader), Failure> {
+        let member = self.run.fence.endpoint();
+        let Some(limit) = self.run.bandwidth_limit else {
+            let command = self.command(mode, member)?;
+            let tool = tool::run(Step::Tool, &command, self.with.stop).await?;
+            let header = self.judge(&tool)?;
+            return Ok((command, tool, header));
+        };
+        let relay = Relay::listen(member, limit, self.with.discovery).await.map_err(|error| {
+            Failure::new(Reason::AgentFailed, format!("cannot listen for the tool's connection: {error}"))
+        })?;
+        let command = self.command(mode, relay.endpoint())?;
+        let tool = relay.during(tool::run(Step::Tool, &command, self.with.stop)).await?;
+        let header = self.judge(&tool).map_err(|failure| relay.explain(failure))?;
+        Ok((command, tool, header))
     }
 
     fn judge(&self, tool: &ToolRun) -> Result<StoreHeader, Failure> {

@@ -20,6 +20,8 @@ pub mod manifest_file;
 mod parent;
 pub mod progress;
 pub mod prune;
+mod rate;
+mod relay;
 pub mod report;
 pub mod run;
 mod space;

@@ -4,6 +4,7 @@
 //! {"time":"2026-11-24T06:00:00.123Z","step":"tool","event":"started"}
 //! {"time":"2026-11-24T06:00:01.456Z","step":"tool","stream":"stdout","line":"[11 Files copied]"}
 //! {"time":"2026-11-24T06:00:02.789Z","step":"tool","percent":40}
+//! {"time":"2026-11-24T06:00:05.123Z","step":"tool","bytes":73400320}
 //! {"time":"2026-11-24T06:00:09.012Z","step":"tool","event":"ended","seconds":8.889}
 //! ```
 
@@ -78,6 +79,8 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     percent: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<Stream>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<&'a str>,
@@ -95,6 +98,7 @@ impl Entry<'_> {
             event: None,
             seconds: None,
             percent: None,
+            bytes: None,
             stream: None,
             line: None,
             message: None,
@@ -151,6 +155,11 @@ impl Drop for Running {
 /// Says how far a step is.
 pub fn percent(step: Step, percent: u8) {
     Entry { percent: Some(percent), ..Entry::of(step) }.write();
+}
+
+/// Says how many bytes a step has worked through, where nobody knows how many there will be.
+pub fn bytes(step: Step, bytes: u64) {
+    Entry { bytes: Some(bytes), ..Entry::of(step) }.write();
 }
 
 /// Says every tenth part of a step that is done.

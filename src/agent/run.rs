@@ -5,6 +5,7 @@ use crate::api::{Fence, StoreId, Verification};
 use crate::discovery::SourceUri;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// Environment variable that holds the run as one JSON object ([`BackupRun`] or [`InspectRun`]).
 pub const RUN_VARIABLE: &str = "GRAPHBACKUP_RUN";
@@ -107,6 +108,9 @@ pub struct BackupRun {
     /// Command that opens a copy of the store, with `verification: Boot`; placeholder `{store}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_command: Option<Vec<String>>,
+    /// The most bytes a second that the tool may take from the member; its connection then goes through the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_limit: Option<NonZeroU64>,
     /// Where to publish.
     pub place: Place,
     /// How the copy is checked before it is published.

@@ -1,5 +1,6 @@
 //! The kinds of group `graphbackup.dev`, their conditions and reasons, and the names of what belongs to them. No I/O.
 
+mod bandwidth;
 pub mod condition;
 mod crds;
 mod fence;
@@ -10,6 +11,7 @@ mod reason;
 mod store_id;
 mod time;
 
+pub use bandwidth::parse_bandwidth;
 pub use crds::crds_yaml;
 pub use fence::{Endpoint, Fence, FenceToken, Movement, ProbeMark};
 pub use graph_backup::{

@@ -80,6 +80,13 @@ pub struct Tool {
     #[x_kube(validation = Rule::new("self.exists(word, word.contains('{store}'))")
         .message("the bootCommand must hold {store}, the folder of the copy that it opens"))]
     pub boot_command: Option<Vec<String>>,
+    /// The most bytes per second that the tool may take from the member, `256Ki` or more: `20Mi`, `50M`. Its connection then
+    /// goes through the operator's agent in the same pod. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 12))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,9}(k|M|G|Ki|Mi|Gi)?$') && quantity(self).compareTo(quantity('256Ki')) >= 0")
+        .message("bandwidthLimit is a number of bytes per second, 256Ki or more, such as '20Mi'"))]
+    pub bandwidth_limit: Option<String>,
     /// Environment of the tool's container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -78,6 +78,7 @@ pub fn backup_job(
         command: backup.command.clone(),
         place: backup.place(attempt.store_id),
         boot_command: backup.boot_command.clone(),
+        bandwidth_limit: backup.bandwidth_limit,
         verification: backup.verification,
         deadline_seconds: left.as_secs().max(1),
         image: backup.image.clone(),

@@ -1,10 +1,13 @@
 //! From the specification as stored to one that cannot be wrong. Pure.
 
 use crate::agent::run::{Owner, Place};
-use crate::api::{BackupType, GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_duration};
+use crate::api::{
+    BackupType, GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_bandwidth, parse_duration,
+};
 use crate::discovery::SourceUri;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::EnvVar;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Command of the tool in Neo4j 1.3 to 1.8, where the object names none.
@@ -29,6 +32,9 @@ pub enum InvalidBackup {
     /// `spec.deadlines`.
     #[error("spec.deadlines.{0} is not a duration above zero such as '2h' or '90s'")]
     Duration(&'static str),
+    /// `spec.tool.bandwidthLimit`.
+    #[error("spec.tool.bandwidthLimit is not a number of bytes per second, 256Ki or more, such as '20Mi'")]
+    Bandwidth,
     /// `spec.target.directory`.
     #[error("spec.target.directory is not a relative path without parts that start with '.'")]
     Directory,
@@ -59,6 +65,8 @@ pub struct ValidBackup {
     pub command: Vec<String>,
     /// Command that opens a copy of the store, with `verification: Boot`.
     pub boot_command: Option<Vec<String>>,
+    /// The most bytes a second that the tool may take from the member.
+    pub bandwidth_limit: Option<NonZeroU64>,
     /// Environment of the tool.
     pub env: Vec<EnvVar>,
     /// Overrides of the pod.
@@ -103,6 +111,7 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
     if !directory.is_empty() && directory.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
         return Err(InvalidBackup::Directory);
     }
+    let bandwidth = |text: &String| parse_bandwidth(text).ok_or(InvalidBackup::Bandwidth);
     let duration = |text, name| parse_duration(text).ok_or(InvalidBackup::Duration(name));
     Ok(ValidBackup {
         point: names::point(&owner.name, &owner.uid, created),
@@ -118,6 +127,7 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         boot_command: (spec.verification == Verification::Boot).then(|| {
             spec.tool.boot_command.clone().unwrap_or_else(|| DEFAULT_BOOT_COMMAND.map(str::to_owned).to_vec())
         }),
+        bandwidth_limit: spec.tool.bandwidth_limit.as_ref().map(bandwidth).transpose()?,
         env: spec.tool.env.clone(),
         pod_template: spec.tool.pod_template.clone().unwrap_or_default(),
         verification: spec.verification,

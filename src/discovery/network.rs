@@ -130,6 +130,17 @@ impl Network {
         timeout(self.bound, ask).await.unwrap_or_else(|_| unreachable(&late))
     }
 
+    /// A connection to a member's backup port, which nothing has been sent over yet.
+    pub async fn connect(&self, member: &Endpoint) -> Result<TcpStream, DiscoveryError> {
+        let unreachable = |detail| DiscoveryError::MemberUnreachable { member: member.clone(), detail };
+        let connect = async {
+            let addresses = self.resolver.addresses(member).await.map_err(|error| unreachable(error.to_string()))?;
+            TcpStream::connect(addresses.as_slice()).await.map_err(|error| unreachable(error.to_string()))
+        };
+        let late = || Err(unreachable(format!("no connection within {} s", self.bound.as_secs())));
+        timeout(self.bound, connect).await.unwrap_or_else(|_| late())
+    }
+
     async fn master(
         &self,
         servers: &[Endpoint],

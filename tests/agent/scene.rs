@@ -61,6 +61,7 @@ impl Scene {
             place: Place { directory: "team/graph".into(), cluster: STORE_ID, point: POINT.into() },
             verification: Verification::Quick,
             boot_command: None,
+            bandwidth_limit: None,
             deadline_seconds: 300,
             image: "registry.example/neo4j:1.8".into(),
             dead_pods: Vec::new(),

@@ -3,6 +3,7 @@
 use crate::scene::{GOOD_TOOL, OTHER_STORE_ID, Scene};
 use graph_backup_operator::agent::verdict::Failure;
 use graph_backup_operator::api::Reason;
+use std::num::NonZeroU64;
 
 #[track_caller]
 fn fails(tool: &str, reason: Reason) -> Failure {
@@ -45,6 +46,39 @@ fn fills_the_volume() {
 #[test]
 fn cannot_reach_the_member() {
     fails("echo \"Couldn't connect to 'single://h:1'\"; exit 1", Reason::MasterUnreachable);
+}
+
+/// Asks the member something, gets its answer, and does not like that the member then closes the connection.
+const TALKATIVE_TOOL: &str = r#"
+bash -c 'exec 3<>"/dev/tcp/${0/://}"; { printf "\0\0\0\100"; head -c 64 /dev/zero; } >&3; cat <&3 >/dev/null' "$3"
+"#;
+
+#[test]
+fn loses_the_member_and_does_not_say_so() {
+    let mut scene = Scene::with_tool(&format!("{TALKATIVE_TOOL}\necho 'it broke' >&2; exit 1"));
+    scene.backup("pod-1").failed(Reason::ToolFailed);
+    scene.run.bandwidth_limit = NonZeroU64::new(1 << 20);
+    let failure = scene.backup("pod-2").failed(Reason::MasterUnreachable);
+    let said = format!("127.0.0.1:{} closed the connection; the tool ended with exit code 1; ", scene.member.port);
+    assert!(failure.message.starts_with(&said) && failure.message.contains("it broke"), "{}", failure.message);
+    assert_eq!(scene.in_cluster_folder(), [""; 0]);
+}
+
+#[test]
+fn is_kept_to_a_bandwidth() {
+    let mut scene = Scene::with_tool(&format!("{TALKATIVE_TOOL}\n{GOOD_TOOL}"));
+    scene.run.bandwidth_limit = NonZeroU64::new(10);
+    let outcome = scene.backup("pod-1");
+    // The member's answer has 31 bytes.
+    let member = format!("127.0.0.1:{}", scene.member.port);
+    let came = format!("31 bytes came from {member} in ");
+    let mut messages = outcome.log.iter().filter_map(|line| line["message"].as_str());
+    let seconds = messages.find_map(|message| message.strip_prefix(&came)?.strip_suffix(" s")).unwrap();
+    assert!((2.8..6.0).contains(&seconds.parse::<f64>().unwrap()), "{seconds}");
+    let published = outcome.published();
+    assert_eq!(published.fence_after.endpoint().to_string(), member);
+    let command = scene.manifest().tool.command;
+    assert!(command[4].starts_with("127.0.0.1:") && command[4] != member, "{command:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use graph_backup_operator::agent::verdict::Published;
 use graph_backup_operator::api::{Fence, Reason, Verification};
 use graph_backup_operator::discovery::{Located, SourceUri};
 use serde_json::Value;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -33,6 +34,7 @@ impl Backup {
             place: Place { directory: "d".into(), cluster: located.store_id, point: "point".into() },
             verification: Verification::Quick,
             boot_command: None,
+            bandwidth_limit: None,
             deadline_seconds: 300,
             image: "neo4j:1.8".into(),
             dead_pods: Vec::new(),
@@ -136,6 +138,32 @@ async fn a_full_backup_holds_everything_committed_before_it_began() {
     assert!(opened["nodes"].as_u64().unwrap() >= nodes, "{nodes} nodes before, {opened}");
     assert_eq!(opened["lastCommittedTx"], published.last_transaction);
     assert_eq!(opened["recovered"], false);
+    assert_eq!(backup.inspect().published(), published);
+}
+
+#[tokio::test]
+async fn a_limit_holds_and_changes_nothing_else() {
+    const LIMIT: u32 = 1 << 20;
+    let mut cluster = Cluster::shared().await;
+    let master = cluster.master().await;
+    master.write_bytes(u64::from(4 * LIMIT)).await;
+    let nodes = master.count().await;
+    let mut backup = Backup::of(cluster.ensemble.uri(), &cluster.located().await);
+    backup.run.bandwidth_limit = NonZeroU64::new(LIMIT.into());
+    let outcome = finished(backup.start("pod-1")).await;
+    let mut messages = outcome.log.iter().filter_map(|line| line["message"].as_str());
+    let came = messages.find(|message| message.contains("bytes came from")).unwrap();
+    let numbers: Vec<f64> = came.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [bytes, seconds] = numbers[..] else { panic!("{came}") };
+    let least = bytes / f64::from(LIMIT);
+    assert!(bytes >= 4e6 && (least - 0.2..least + 5.0).contains(&seconds), "{came}");
+    let progress: Vec<_> = outcome.log.iter().filter_map(|line| line["bytes"].as_f64()).collect();
+    assert!(progress.is_sorted() && progress.iter().any(|so_far| (1.0..bytes).contains(so_far)), "{progress:?}");
+    let published = outcome.facts();
+    assert!((published.data_to - published.data_from).as_seconds_f64() >= seconds);
+    let opened = backup.opened();
+    assert_eq!((&opened["nodes"], &opened["recovered"]), (&nodes.into(), &false.into()), "{opened}");
+    assert_eq!(opened["lastCommittedTx"], published.last_transaction);
     assert_eq!(backup.inspect().published(), published);
 }
 

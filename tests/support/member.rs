@@ -104,10 +104,18 @@ impl Member {
     /// Commits at least `count` nodes, through the master. A member that has just joined or changed its role may refuse: it is
     /// asked again.
     pub async fn write(&self, count: u32) {
-        let path = format!("/nodes?count={count}");
+        self.post(&format!("/nodes?count={count}")).await;
+    }
+
+    /// Commits nodes that hold about so many bytes.
+    pub async fn write_bytes(&self, bytes: u64) {
+        self.post(&format!("/nodes?count={}&bytes=100000", bytes.div_ceil(100_000))).await;
+    }
+
+    async fn post(&self, path: &str) {
         let what = format!("member {} to write", self.id);
         wait_for(&what, Duration::from_secs(60), async || {
-            self.ask("POST", &path).await.filter(|answer| answer.contains("\"created\""))
+            self.ask("POST", path).await.filter(|answer| answer.contains("\"created\""))
         })
         .await;
     }
