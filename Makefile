@@ -88,3 +88,9 @@ chart: ## the Helm chart: lint, tests, README
 integration: ## real ZooKeeper, real Neo4j members, the real tool, on loopback
 	e2e/neo4j/build
 	cargo test --locked --features integration --test integration
+
+.PHONY: bench
+bench: ## what the agent, as shipped, adds to the tool's own run on a store of MIB=1024
+	e2e/neo4j/build
+	GBO_PROGRAM="$$(dirname "$$(e2e/image/build)")/graph-backup-operator" \
+		cargo bench --locked --profile dev --features integration --bench overhead -- $(or $(MIB),1024)

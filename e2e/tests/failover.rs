@@ -47,8 +47,9 @@ async fn a_backup_whose_master_changed_meanwhile_is_no_recovery_point() {
     let status = backup.failed("MasterChanged", &["was master"]).await;
     let stable = status.conditions.iter().find(|c| c.type_ == "MasterStable").unwrap();
     assert_eq!(stable.status, "False");
+    // Earlier runs have left points of other backups on the claim.
     let listing = Copy { claim: "moved", directory: "" }.listing(&client).await;
-    assert!(!listing.contains("manifest.json"), "{listing}");
+    assert!(!listing.contains("-moved-") && !listing.contains(".partial-"), "{listing}");
     drop(held);
     backup.delete().await;
     Database::ready(&client).await;

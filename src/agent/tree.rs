@@ -12,6 +12,7 @@ use super::target;
 use super::verdict::Failure;
 use crate::api::Reason;
 use rustix::fs::{Advice, OFlags, fadvise};
+use std::cmp::Reverse;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -217,6 +218,9 @@ fn hash_all(
     stop: &Stop,
 ) -> Result<Vec<FileRecord>, TreeError> {
     let meter = Meter::new(purpose.step(), files.iter().map(|(_, bytes)| bytes).sum());
+    // The largest first, or it keeps one thread busy at the end while the other has nothing left to do.
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort_unstable_by_key(|(_, bytes)| Reverse(*bytes));
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(files.len()));
     let work = || -> Result<(), TreeError> {

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program.
+/// The program, if [`PROGRAM_VARIABLE`] names no other.
 pub const AGENT: &str = env!("CARGO_BIN_EXE_graph-backup-operator");
+/// Names another build of the program.
+pub const PROGRAM_VARIABLE: &str = "GBO_PROGRAM";
 
 /// An agent that runs.
 pub struct Running {
@@ -22,12 +24,13 @@ pub struct Running {
     stdout: BufReader<ChildStdout>,
     verdict: PathBuf,
     log: Vec<Value>,
+    usage: Usage,
 }
 
 impl Running {
     /// Starts `agent backup` or `agent inspect` in a pod with this UID.
     pub fn start(what: &str, pod: &str, run: &impl Serialize, target: &Path, verdict: &Path) -> Self {
-        let mut child = Command::new(AGENT)
+        let mut child = Command::new(std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| AGENT.into()))
             .args(["agent", what, "--target"])
             .arg(target)
             .arg("--verdict")
@@ -39,7 +42,7 @@ impl Running {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdout, verdict: verdict.to_owned(), log: Vec::new() }
+        Self { child, stdout, verdict: verdict.to_owned(), log: Vec::new(), usage: Usage::default() }
     }
 
     /// Its process.
@@ -74,7 +77,7 @@ impl Running {
         let status = self.child.wait().unwrap();
         let verdict = fs::read(&self.verdict).expect("a verdict");
         assert!(verdict.len() <= MESSAGE_BYTES_MAX, "the verdict has {} bytes", verdict.len());
-        Outcome { status, verdict: serde_json::from_slice(&verdict).unwrap(), log: self.log }
+        Outcome { status, verdict: serde_json::from_slice(&verdict).unwrap(), log: self.log, usage: self.usage }
     }
 
     fn next_line(&mut self) -> Option<Value> {
@@ -84,6 +87,8 @@ impl Running {
         }
         let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in the line {line:?}"));
         self.log.push(value.clone());
+        // A process that has ended no longer tells.
+        self.usage = Usage::of(self.pid()).unwrap_or(self.usage);
         Some(value)
     }
 }
@@ -97,6 +102,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Its standard output.
     pub log: Vec<Value>,
+    /// What it had used when it wrote its last lines.
+    pub usage: Usage,
 }
 
 impl Outcome {
@@ -136,6 +143,32 @@ impl Outcome {
     pub fn tool_lines(&self, stream: &str) -> Vec<&str> {
         let of_stream = self.log.iter().filter(|line| line["stream"] == stream);
         of_stream.map(|line| line["line"].as_str().unwrap()).collect()
+    }
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// The most memory that it held, bytes.
+    pub peak_bytes: u64,
+    /// Its own processor time, seconds.
+    pub own: f64,
+    /// Processor time of its children that have ended, seconds.
+    pub children: f64,
+}
+
+impl Usage {
+    /// As proc(5) describes it; none when the process has ended.
+    fn of(pid: Pid) -> Option<Self> {
+        let read = |file| fs::read_to_string(format!("/proc/{}/{file}", pid.as_raw_pid())).ok();
+        let (status, stat) = (read("status")?, read("stat")?);
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let peak_bytes = peak.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
+        // After the name, which may hold blanks, comes field 3. Ticks are hundredths of a second.
+        let (_, stat) = stat.rsplit_once(") ")?;
+        let ticks: Vec<f64> = stat.split(' ').skip(14 - 3).take(4).map_while(|field| field.parse().ok()).collect();
+        let [user, system, children_user, children_system] = ticks.try_into().ok()?;
+        Some(Self { peak_bytes, own: (user + system) / 100.0, children: (children_user + children_system) / 100.0 })
     }
 }
 

@@ -109,7 +109,12 @@ impl Member {
 
     /// Commits nodes that hold about so many bytes.
     pub async fn write_bytes(&self, bytes: u64) {
-        self.post(&format!("/nodes?count={}&bytes=100000", bytes.div_ceil(100_000))).await;
+        self.write_data(bytes.div_ceil(100_000), 100_000).await;
+    }
+
+    /// Commits nodes with so many bytes each.
+    pub async fn write_data(&self, count: u64, bytes: u64) {
+        self.post(&format!("/nodes?count={count}&bytes={bytes}")).await;
     }
 
     async fn post(&self, path: &str) {
