@@ -64,7 +64,7 @@ async fn run(
 }
 
 /// The number that follows `"name":` in what the command wrote.
-fn count(said: &str, name: &str) -> Option<i64> {
+pub fn count(said: &str, name: &str) -> Option<i64> {
     let (_, after) = said.rsplit_once(&format!("\"{name}\""))?;
     let digits = after.trim_start().strip_prefix(':')?.trim_start();
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());

@@ -60,7 +60,12 @@ pub fn examine(folder: &Path, owner: &Owner, place: &Place, stop: &Stop) -> Resu
     if (header.store_id, header.last_transaction) != (manifest.store_id, manifest.last_transaction) {
         return Err(unproved("the store's header does not agree with its manifest"));
     }
-    Ok(Published::of(&manifest, digest, true))
+    let published = Published::of(&manifest, digest, true);
+    if published.fits_object() {
+        Ok(published)
+    } else {
+        Err(unproved("the manifest's depth or times are out of range"))
+    }
 }
 
 /// Holds what the manifest says against what was asked for, and against itself.
@@ -157,6 +162,7 @@ mod tests {
             (|m| m.tree = "sha256:0".into(), Reason::VerificationFailed),
             (|m| m.bytes += 1, Reason::VerificationFailed),
             (|m| m.files.clear(), Reason::VerificationFailed),
+            (|m| m.depth = u32::MAX, Reason::VerificationFailed),
             (
                 |m| {
                     let endpoint = Endpoint { host: "other".into(), port: 1 };

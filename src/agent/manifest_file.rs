@@ -3,7 +3,7 @@
 use super::digest;
 use super::manifest::{FILE_NAME, FORMAT_VERSION, Manifest};
 use super::target;
-use super::verdict::Failure;
+use super::verdict::{Failure, cut};
 use crate::api::Reason;
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Neither written nor read beyond this. A manifest has some 150 bytes for each file of the store.
 pub const BYTES_MAX: u64 = 64 << 20;
+/// Longest text about what is wrong with one.
+const PROBLEM_BYTES_MAX: usize = 200;
 const FILE_MODE: u32 = 0o640;
 
 /// A manifest cannot be written, or what is there is none.
@@ -48,12 +50,12 @@ pub enum ManifestError {
         found: u64,
     },
     /// Not a manifest.
-    #[error("{path} is not a manifest: {source}")]
+    #[error("{path} is not a manifest: {problem}")]
     Decode {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
+        /// What is wrong with it, and where.
+        problem: String,
     },
 }
 
@@ -108,19 +110,28 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ManifestError> {
     if bytes.len() as u64 > BYTES_MAX { Err(ManifestError::TooLarge) } else { Ok(bytes) }
 }
 
-/// The version first: a newer manifest may hold anything else.
-fn decode(path: &Path, bytes: &[u8]) -> Result<Manifest, ManifestError> {
+/// Decodes a manifest's bytes; errors name `path`. The version first: a newer manifest may hold anything else.
+pub fn decode(path: &Path, bytes: &[u8]) -> Result<Manifest, ManifestError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Version {
         format_version: u64,
     }
-    let refuse = |source| ManifestError::Decode { path: path.to_owned(), source };
+    let refuse = |error| ManifestError::Decode { path: path.to_owned(), problem: problem(&error) };
     let Version { format_version: found } = serde_json::from_slice(bytes).map_err(refuse)?;
     if found > u64::from(FORMAT_VERSION) {
         return Err(ManifestError::Newer { found });
     }
     serde_json::from_slice(bytes).map_err(refuse)
+}
+
+/// An error in words. Where it quotes what it found, however long, the end is cut, but not the place.
+fn problem(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    if said.len() <= PROBLEM_BYTES_MAX {
+        return said;
+    }
+    format!("{}… at line {} column {}", cut(&said, PROBLEM_BYTES_MAX), error.line(), error.column())
 }
 
 #[cfg(test)]
@@ -160,6 +171,17 @@ mod tests {
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
         assert!(matches!(read(folder.path()), Err(ManifestError::Read { .. })));
+    }
+
+    #[test]
+    fn an_error_does_not_quote_endlessly() {
+        let text = serde_json::to_string(&testing::manifest())
+            .unwrap()
+            .replace("\"Full\"", &format!("\"{}\"", "ü".repeat(1000)));
+        let error = decode(Path::new("m"), text.as_bytes()).unwrap_err().to_string();
+        let (problem, place) = error.split_once("… at line 1 column ").unwrap();
+        assert!(problem.starts_with("m is not a manifest: unknown variant `ü") && problem.len() < 250, "{error}");
+        assert!(place.parse::<u32>().is_ok(), "{error}");
     }
 
     #[test]

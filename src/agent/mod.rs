@@ -5,12 +5,12 @@
 
 pub mod backup;
 mod blocking;
-mod boot;
+pub mod boot;
 pub mod command;
 pub mod digest;
 mod exec;
 mod forward;
-mod history;
+pub mod history;
 pub mod inspect;
 mod install;
 pub mod layout;

@@ -98,8 +98,7 @@ impl Stop {
     }
 
     /// One that never stops anything.
-    #[cfg(test)]
-    pub(crate) fn never() -> Self {
+    pub fn never() -> Self {
         Self(watch::channel(None).1)
     }
 

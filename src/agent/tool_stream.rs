@@ -9,9 +9,9 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 /// Longest line that is passed on; what is longer is cut.
-const LINE_BYTES_MAX: usize = 4096;
+pub const LINE_BYTES_MAX: usize = 4096;
 /// What is kept of the end. Java's longest stack traces have some ten KiB.
-const END_BYTES_MAX: usize = 64 << 10;
+pub const END_BYTES_MAX: usize = 64 << 10;
 const READ_BYTES: usize = 8 << 10;
 /// How long a stream may stay open after the tool has ended: something that it left behind may hold it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,14 +66,16 @@ fn pass_on(step: Step, stream: Stream, line: &str) {
 
 /// Cuts bytes into lines without ever holding more than one line of bounded length.
 #[derive(Debug, Default)]
-struct Lines {
+pub struct Lines {
     line: Vec<u8>,
     /// Whether the rest of the line is dropped.
     full: bool,
 }
 
 impl Lines {
-    fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&str)) {
+    /// Takes the next bytes and emits every line that ends in them, without its end and at most [`LINE_BYTES_MAX`] bytes of it;
+    /// a cut line ends with `…`. What is not UTF-8 is replaced.
+    pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&str)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (content, ends) = match part.strip_suffix(b"\n") {
                 Some(content) => (content, true),
@@ -88,7 +90,8 @@ impl Lines {
         }
     }
 
-    fn finish(mut self, mut emit: impl FnMut(&str)) {
+    /// Emits the last line, if no line break ended it.
+    pub fn finish(mut self, mut emit: impl FnMut(&str)) {
         if !self.line.is_empty() {
             self.emit(&mut emit);
         }
@@ -107,17 +110,19 @@ impl Lines {
 
 /// The last bytes of a stream.
 #[derive(Debug, Default)]
-struct End(Vec<u8>);
+pub struct End(Vec<u8>);
 
 impl End {
-    fn push(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
         if self.0.len() > 2 * END_BYTES_MAX {
             self.0.drain(..self.0.len() - END_BYTES_MAX);
         }
     }
 
-    fn text(&self) -> String {
+    /// The last [`END_BYTES_MAX`] bytes as text; what is not UTF-8 is replaced.
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0[self.0.len().saturating_sub(END_BYTES_MAX)..]).into_owned()
     }
 }

@@ -3,7 +3,7 @@
 use super::manifest::Manifest;
 use super::run::{Mode, Parent};
 use crate::api::{Boot, CopiedBy, Fence, Reason, StoreId};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
 /// Limit of Kubernetes for a termination message, bytes.
@@ -86,7 +86,28 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Verdict {
+    /// Reads a container's termination message. Nothing if it is not an agent's, or if no object could carry it.
+    pub fn read(message: &str) -> Option<Self> {
+        if message.len() > MESSAGE_BYTES_MAX {
+            return None;
+        }
+        let verdict = serde_json::from_str(message.trim()).ok()?;
+        match &verdict {
+            Self::Published(point) if !point.fits_object() => None,
+            _ => Some(verdict),
+        }
+    }
+}
+
 impl Published {
+    /// Whether the API server takes these facts as part of an object: `depth` as an `int32`, times as RFC 3339 has them,
+    /// with four digits for the year and no leap second. A status that it refuses would be written again for ever.
+    pub fn fits_object(&self) -> bool {
+        let is_plain = |time: &DateTime<Utc>| (0..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000;
+        i32::try_from(self.depth).is_ok() && is_plain(&self.data_from) && is_plain(&self.data_to)
+    }
+
     /// The facts in a manifest. `manifest_digest` is that of its bytes, `sha256:<hex>`.
     pub fn of(manifest: &Manifest, manifest_digest: String, verified: bool) -> Self {
         Self {
@@ -134,4 +155,34 @@ impl Failure {
 /// The longest start of `text` that has at most `bytes_max` bytes and ends between two characters.
 pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing;
+
+    fn message(change: impl FnOnce(&mut Published)) -> String {
+        let mut point = Published::of(&testing::manifest(), "sha256:0".into(), true);
+        change(&mut point);
+        serde_json::to_string(&Verdict::Published(Box::new(point))).unwrap()
+    }
+
+    #[test]
+    fn a_point_that_no_object_could_carry_is_not_read() {
+        assert!(matches!(Verdict::read(&message(|_| {})), Some(Verdict::Published(_))));
+        assert_eq!(Verdict::read(&message(|point| point.depth = 1 << 31)), None);
+        for time in ["+10000-01-01T00:00:00Z", "-0001-01-01T00:00:00Z", "2026-11-24T06:00:60Z"] {
+            let time: DateTime<Utc> = time.parse().unwrap();
+            assert_eq!(Verdict::read(&message(|point| point.data_from = time)), None, "{time}");
+            assert_eq!(Verdict::read(&message(|point| point.data_to = time)), None, "{time}");
+        }
+    }
+
+    #[test]
+    fn a_message_longer_than_a_termination_message_is_not_read() {
+        let pruned = |blanks: usize| format!("\"pruned\"{}", " ".repeat(blanks));
+        assert_eq!(Verdict::read(&pruned(MESSAGE_BYTES_MAX - 8)), Some(Verdict::Pruned));
+        assert_eq!(Verdict::read(&pruned(MESSAGE_BYTES_MAX - 7)), None);
+    }
 }

@@ -80,17 +80,15 @@ pub fn get(conditions: &[Condition], kind: &str) -> Option<Truth> {
     })
 }
 
-/// Cuts a text to at most `limit` bytes on a character boundary and marks the cut.
+/// A text for an object: one line, cut to at most `limit` bytes on a character boundary with a mark. Line breaks and other
+/// control characters become blanks: what a foreign program said must not steer anybody's terminal.
 pub fn shorten(text: &str, limit: usize) -> String {
     const MARK: &str = "…";
+    let line = |text: &str| text.replace(char::is_control, " ");
     if text.len() <= limit {
-        return text.to_owned();
+        return line(text);
     }
-    let mut end = limit.saturating_sub(MARK.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{MARK}", &text[..end])
+    line(&text[..text.floor_char_boundary(limit.saturating_sub(MARK.len()))]) + MARK
 }
 
 #[cfg(test)]
@@ -117,6 +115,7 @@ mod tests {
     fn cuts_on_a_character_boundary() {
         assert_eq!(shorten("abc", 3), "abc");
         assert_eq!(shorten("ééé", 5), "é…");
+        assert_eq!(shorten("a\nb\u{1b}[2J\u{85}c", 20), "a b [2J c");
         assert!(shorten(&"ö".repeat(1000), 1024).len() <= 1024);
     }
 }

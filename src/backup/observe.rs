@@ -280,7 +280,7 @@ fn agent_container(pod: &Pod) -> Option<&ContainerStatus> {
 
 fn verdict(pod: &Pod) -> Option<Verdict> {
     let terminated = agent_container(pod)?.state.as_ref()?.terminated.as_ref()?;
-    serde_json::from_str(terminated.message.as_deref()?.trim()).ok()
+    Verdict::read(terminated.message.as_deref()?)
 }
 
 fn pod_start(pod: &Pod) -> PodStart {

@@ -8,7 +8,7 @@
 use crate::api::StoreId;
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -92,14 +92,14 @@ async fn ask(address: SocketAddr, last: i64) -> Result<Answer, ProbeError> {
 }
 
 async fn exchange(address: SocketAddr, last: i64) -> Result<Answer, ProbeError> {
-    let broken = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => {
-            ProbeError::Unreachable("it closed the connection without a whole answer".to_owned())
-        }
-        _ => ProbeError::Unreachable(error.to_string()),
-    };
     let mut stream = TcpStream::connect(address).await.map_err(broken)?;
     stream.write_all(&request(last)).await.map_err(broken)?;
+    read_answer(&mut stream).await
+}
+
+/// Reads frames until the answer has come as far as its first transaction. Holds at most one frame and the limit of an
+/// answer in memory; the time is the caller's to bound.
+pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Answer, ProbeError> {
     let mut answer = Vec::new();
     loop {
         let length = stream.read_u32().await.map_err(broken)?;
@@ -117,7 +117,9 @@ async fn exchange(address: SocketAddr, last: i64) -> Result<Answer, ProbeError> 
             return Err(ProbeError::Foreign("its answer ends too early".to_owned()));
         }
         if answer.len() > ANSWER_LIMIT {
-            return Err(ProbeError::Foreign(format!("transaction {} is larger than {ANSWER_LIMIT} bytes", last + 1)));
+            return Err(ProbeError::Foreign(format!(
+                "the transaction that it serves is larger than {ANSWER_LIMIT} bytes"
+            )));
         }
     }
 }
@@ -138,6 +140,16 @@ fn request(last: i64) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).unwrap_or_default().to_be_bytes().to_vec();
     frame.append(&mut payload);
     frame
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+fn broken(error: std::io::Error) -> ProbeError {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            ProbeError::Unreachable("it closed the connection without a whole answer".to_owned())
+        }
+        _ => ProbeError::Unreachable(error.to_string()),
+    }
 }
 
 /// Adds a frame's content to the answer and says whether more frames follow.

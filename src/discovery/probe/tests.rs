@@ -123,7 +123,7 @@ async fn an_answer_without_end_is_cut_off() {
         bytes.extend(&endless);
     }
     let error = transaction(serving(bytes).await, 4).await.unwrap_err();
-    assert!(error.to_string().contains("transaction 4 is larger than"), "{error}");
+    assert!(error.to_string().contains("is larger than 16777216 bytes"), "{error}");
 }
 
 proptest! {
