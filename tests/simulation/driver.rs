@@ -3,10 +3,11 @@
 use crate::apiserver::{ApiServer, ChangeType, Check, Key, Object, Record, Refuses, Signal, Store};
 use crate::clock::Clock;
 use crate::fault::Fault;
+use crate::join::{Known, Moment, Rest};
 use futures::future::BoxFuture;
 use kube::Client;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ impl fmt::Display for After {
 
 /// A controller and the world around it: all that differs between the kinds.
 pub trait Subject: Sized {
-    /// The controller in one process of the operator.
+    /// The controller in one process of the operator. After a pass that ended well it remembers nothing of its object.
     type Process;
 
     /// A new process, which remembers nothing.
@@ -65,6 +66,8 @@ pub trait Subject: Sized {
     fn is_over(object: &Value) -> bool;
     /// What holds at every moment.
     fn check(&self) -> Check;
+    /// Describes everything that decides how the world goes on and what is checked, but for the stored objects.
+    fn describe(&self, out: &mut String);
     /// The same world, with the same memory, in another time.
     fn fork(&self, clock: Clock) -> Self;
 }
@@ -100,6 +103,16 @@ pub struct Run {
     pub end: Vec<Arc<Object>>,
 }
 
+/// A run, and what others can make use of.
+pub struct Outcome<S> {
+    /// The run.
+    pub run: Run,
+    /// Of the clean run, one before each pass.
+    pub snapshots: Vec<Snapshot<S>>,
+    /// Where others may join it.
+    pub moments: Vec<Moment>,
+}
+
 /// What a driver knows between two passes.
 #[derive(Clone)]
 struct State {
@@ -110,6 +123,8 @@ struct State {
     seen: u64,
     passes: Vec<Pass>,
     triggers: usize,
+    /// Objects whose last pass in the present process did not end well.
+    failing: BTreeSet<Key>,
 }
 
 /// Everything right before a pass: a run can go on from here, again and again.
@@ -121,7 +136,7 @@ pub struct Snapshot<S> {
 }
 
 /// Drives one run.
-pub struct Driver<S: Subject> {
+pub struct Driver<'a, S: Subject> {
     clock: Clock,
     server: ApiServer,
     subject: S,
@@ -131,42 +146,69 @@ pub struct Driver<S: Subject> {
     up_at: Duration,
     state: State,
     broken: Vec<String>,
-    /// Of the clean run, one before each pass.
     snapshots: Vec<Snapshot<S>>,
+    known: &'a Known,
+    moments: Vec<Moment>,
+    /// How it goes on, once it has come to a known state.
+    rest: Option<Rest>,
 }
 
-impl<S: Subject> Driver<S> {
+impl<'a, S: Subject> Driver<'a, S> {
     /// A driver of a new world.
-    pub fn begin(clock: Clock, store: Store, subject: S, refuses: Refuses, fault: Fault) -> Self {
-        let state = State { processes: 0, queue: BTreeMap::new(), seen: 0, passes: Vec::new(), triggers: 0 };
-        Self::new(clock, (store, Vec::new()), subject, state, refuses, fault)
+    pub fn begin(clock: Clock, store: Store, subject: S, refuses: Refuses, fault: Fault, known: &'a Known) -> Self {
+        let (queue, passes, failing) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        let state = State { processes: 0, queue, seen: 0, passes, triggers: 0, failing };
+        Self::new(clock, (store, Vec::new()), subject, state, refuses, fault, known)
     }
 
     /// A driver that goes on from a snapshot, with a fault ahead. Its clock starts at the snapshot's [`Snapshot::at`].
-    pub fn resume(clock: Clock, snapshot: &Snapshot<S>, refuses: Refuses, fault: Fault) -> Self {
+    pub fn resume(clock: Clock, snapshot: &Snapshot<S>, refuses: Refuses, fault: Fault, known: &'a Known) -> Self {
         let (store, records) = &snapshot.past;
         let past = (store.fork(clock), records.clone());
-        let mut driver = Self::new(clock, past, snapshot.subject.fork(clock), snapshot.state.clone(), refuses, fault);
+        let (subject, state) = (snapshot.subject.fork(clock), snapshot.state.clone());
+        let mut driver = Self::new(clock, past, subject, state, refuses, fault, known);
         // The process of the snapshot: it goes on, and lists nothing.
         driver.process = Some(driver.process_number(snapshot.state.processes - 1));
         driver
     }
 
-    fn new(clock: Clock, past: (Store, Vec<Record>), subject: S, state: State, refuses: Refuses, fault: Fault) -> Self {
+    fn new(
+        clock: Clock,
+        past: (Store, Vec<Record>),
+        subject: S,
+        state: State,
+        refuses: Refuses,
+        fault: Fault,
+        known: &'a Known,
+    ) -> Self {
         let (of_requests, mut outage) = (fault.clone(), None);
         let mishaps = Box::new(move |record: &Record| of_requests.mishap(record, &mut outage));
         let server = ApiServer::new(clock, past, mishaps, refuses, subject.check());
         if matches!(fault, Fault::ReversedLists) {
             server.reverse_lists();
         }
-        let (process, up_at, broken, snapshots) = (None, Duration::ZERO, Vec::new(), Vec::new());
-        Self { clock, server, subject, fault, process, up_at, state, broken, snapshots }
+        Self {
+            clock,
+            server,
+            subject,
+            fault,
+            process: None,
+            up_at: Duration::ZERO,
+            state,
+            broken: Vec::new(),
+            snapshots: Vec::new(),
+            known,
+            moments: Vec::new(),
+            rest: None,
+        }
     }
 
-    /// Runs until nothing is left to do, then looks whether a further pass stays quiet.
-    pub async fn run(mut self) -> (Run, Vec<Snapshot<S>>) {
+    /// Runs until nothing is left to do, then looks whether a further pass stays quiet; or until it joins a known run.
+    pub async fn run(mut self) -> Outcome<S> {
         self.settle(None).await;
-        self.stays_quiet().await;
+        if self.rest.is_none() {
+            self.stays_quiet().await;
+        }
         self.broken.extend(self.server.broken());
         let run = Run {
             records: self.server.records(),
@@ -175,7 +217,11 @@ impl<S: Subject> Driver<S> {
             broken: self.broken,
             end: self.server.with(|store| store.objects().map(Arc::clone).collect()),
         };
-        (run, self.snapshots)
+        let run = match &self.rest {
+            Some(rest) => rest.complete(run),
+            None => run,
+        };
+        Outcome { run, snapshots: self.snapshots, moments: self.moments }
     }
 
     /// Passes and moments, one after the other, until none is left or the time has come.
@@ -193,6 +239,10 @@ impl<S: Subject> Driver<S> {
             let due = self.state.queue.iter().find(|(_, at)| **at <= now).map(|(key, _)| key.clone());
             if let (Some(key), true) = (due, self.process.is_some()) {
                 self.keep_snapshot();
+                // While another replica stands still there is more ahead than the state tells.
+                if until.is_none() && self.joins() {
+                    return;
+                }
                 self.state.queue.remove(&key);
                 self.pass(key).await;
                 continue;
@@ -214,6 +264,25 @@ impl<S: Subject> Driver<S> {
             let (past, state) = (self.server.past(self.clock), self.state.clone());
             self.snapshots.push(Snapshot { at, subject, past, state });
         }
+    }
+
+    /// Whether everything is as it was in a known run. If not, others may join this one here.
+    fn joins(&mut self) -> bool {
+        let began = self.fault.request().and_then(|request| self.server.came_at(request));
+        let passes = self.state.passes.len();
+        let over = self.fault.is_over(self.clock.elapsed(), began, passes, self.state.triggers);
+        if !over || !self.state.failing.is_empty() || !self.broken.is_empty() || !self.server.broken().is_empty() {
+            return false;
+        }
+        let mut state = format!("{:?} {} ", self.clock.elapsed(), self.state.seen);
+        for (key, at) in &self.state.queue {
+            write!(state, "{} {at:?} ", key.name).unwrap();
+        }
+        self.server.with(|store| store.describe(&mut state));
+        self.subject.describe(&mut state);
+        self.rest = self.known.rest_from(&state);
+        self.moments.push(Moment { state, records: self.server.requests(), passes });
+        self.rest.is_some()
     }
 
     /// Lets the world act and queues what its changes, and ours, trigger.
@@ -258,6 +327,7 @@ impl<S: Subject> Driver<S> {
     fn start(&mut self) {
         self.process = Some(self.process_number(self.state.processes));
         self.state.processes += 1;
+        self.state.failing.clear();
         let kind = self.subject.kind();
         let keys: Vec<Key> = self.server.with(|store| store.list(kind).map(Key::of).collect());
         for key in keys {
@@ -288,6 +358,7 @@ impl<S: Subject> Driver<S> {
         let after = self.run_pass(&object).await;
         self.state.passes[number].requests = self.server.requests_of(process, first);
         self.state.passes[number].after = after.as_ref().map_or("its process ended".to_owned(), After::to_string);
+        self.note(&key, after.as_ref());
         match after {
             Some(After::Done(Some(again)) | After::Failed(_, again)) => self.enqueue(key.clone(), again),
             Some(After::Done(None)) | None => {}
@@ -295,6 +366,7 @@ impl<S: Subject> Driver<S> {
         let twice = matches!(self.fault, Fault::Twice { at } if at == number);
         if twice && self.process.is_some() {
             let after = self.run_pass(&object).await;
+            self.note(&key, after.as_ref());
             let then = after.as_ref().map_or("its process ended".to_owned(), After::to_string);
             write!(self.state.passes[number].after, ", then {then}").unwrap();
             self.enqueue(key.clone(), Duration::ZERO);
@@ -304,6 +376,14 @@ impl<S: Subject> Driver<S> {
             let again = if self.cache_stands_still(&key, number + 1) { LAG } else { Duration::ZERO };
             self.enqueue(key, again);
         }
+    }
+
+    fn note(&mut self, key: &Key, after: Option<&After>) {
+        match after {
+            Some(After::Failed(..)) => self.state.failing.insert(key.clone()),
+            Some(After::Done(_)) => self.state.failing.remove(key),
+            None => false,
+        };
     }
 
     /// Runs a pass to its end, or to the end of its process (`None`).

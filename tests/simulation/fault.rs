@@ -68,6 +68,28 @@ impl Fault {
         pass.unwrap_or(0)
     }
 
+    /// Whether nothing of it is ahead of a run with so many passes, and so many changes that triggered one. `began` is when its
+    /// request came.
+    pub fn is_over(&self, now: Duration, began: Option<Duration>, passes: usize, triggers: usize) -> bool {
+        match *self {
+            Self::None => true,
+            Self::Request { .. } | Self::TwoLeaders { .. } => began.is_some(),
+            Self::Outage { seconds, .. } => began.is_some_and(|began| now >= began + Duration::from_secs(seconds)),
+            Self::Stale { at, passes: old, .. } => passes >= at + old,
+            Self::Twice { at } => passes > at,
+            Self::DroppedTrigger { at } => triggers > at,
+            Self::ReversedLists => false,
+        }
+    }
+
+    /// The request that it happens to.
+    pub const fn request(&self) -> Option<usize> {
+        match *self {
+            Self::Request { at, .. } | Self::Outage { at, .. } | Self::TwoLeaders { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
     /// What it does to a request.
     pub fn mishap(&self, record: &Record, outage_began: &mut Option<Duration>) -> Option<Mishap> {
         match self {

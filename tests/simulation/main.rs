@@ -9,4 +9,5 @@ mod backup;
 mod clock;
 mod driver;
 mod fault;
+mod join;
 mod oracle;

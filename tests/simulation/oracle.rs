@@ -80,6 +80,19 @@ pub fn differences(clean: &Run, faulty: &Run, allowance: Allowance, kind: &str, 
     wrong
 }
 
+/// What differs between a run that joined another one and the same run in full, but for the number of its process.
+pub fn not_the_same(joined: &Run, full: &Run) -> Option<String> {
+    let requests = |run: &Run| -> Vec<String> {
+        run.records.iter().map(|r| format!("{} {:?} {} {:?} {:?}", r.index, r.at, r.call, r.code, r.mishap)).collect()
+    };
+    let passes = |run: &Run| -> Vec<String> {
+        run.passes.iter().map(|p| format!("{:?} {:?} {:?} {}", p.key, p.at, p.requests, p.after)).collect()
+    };
+    let end = |run: &Run| -> Vec<_> { run.end.iter().map(|object| object.text()).collect() };
+    let same = requests(joined) == requests(full) && passes(joined) == passes(full) && end(joined) == end(full);
+    (!same).then(|| "it is not the same in full".to_owned())
+}
+
 /// Compares two maps and tells every difference.
 fn compare<T: PartialEq + std::fmt::Display>(
     wrong: &mut Vec<String>,

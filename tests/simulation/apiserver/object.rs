@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 use std::any::Any;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -11,18 +12,28 @@ use std::sync::{Arc, OnceLock};
 pub struct Object {
     value: Value,
     text: OnceLock<Bytes>,
+    fingerprint: OnceLock<u64>,
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Object {
     /// Keeps a version.
     pub fn new(value: Value) -> Arc<Self> {
-        Arc::new(Self { value, text: OnceLock::new(), typed: OnceLock::new() })
+        Arc::new(Self { value, text: OnceLock::new(), fingerprint: OnceLock::new(), typed: OnceLock::new() })
     }
 
     /// As the server sends it.
     pub fn text(&self) -> Bytes {
         self.text.get_or_init(|| Bytes::from(self.value.to_string())).clone()
+    }
+
+    /// Tells it from every other object and version.
+    pub fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&self.text());
+            hasher.finish()
+        })
     }
 
     /// As a controller reads it, always by the same function.

@@ -162,6 +162,11 @@ impl ApiServer {
         self.state.lock().unwrap().records.len()
     }
 
+    /// When a request came.
+    pub fn came_at(&self, request: usize) -> Option<Duration> {
+        self.state.lock().unwrap().records.get(request).map(|record| record.at)
+    }
+
     /// Numbers of the requests of one process, from one number on.
     pub fn requests_of(&self, process: usize, first: usize) -> Vec<usize> {
         let state = self.state.lock().unwrap();

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -98,7 +99,7 @@ pub struct Store {
     changes: Vec<Change>,
     version: u64,
     oldest: u64,
-    applied: BTreeMap<(String, String), Arc<Value>>,
+    applied: BTreeMap<(String, String), Arc<Object>>,
     news: watch::Sender<u64>,
 }
 
@@ -128,6 +129,18 @@ impl Store {
             oldest: self.oldest,
             applied: self.applied.clone(),
             news: watch::Sender::new(self.version),
+        }
+    }
+
+    /// Describes everything that decides what the server answers from now on to who knows the present.
+    pub fn describe(&self, out: &mut String) {
+        write!(out, "version {}", self.version).unwrap();
+        for (key, births) in &self.births {
+            let object = self.objects.get(key).map_or(0, |object| object.fingerprint());
+            write!(out, " {} {}/{} {births} {object:x}", key.kind, key.namespace, key.name).unwrap();
+        }
+        for ((uid, manager), applied) in &self.applied {
+            write!(out, " {uid} {manager} {:x}", applied.fingerprint()).unwrap();
         }
     }
 
@@ -238,8 +251,9 @@ impl Store {
             }
         }
         let owner = (meta["uid"].as_str().unwrap().to_owned(), manager.to_owned());
-        let last = self.applied.insert(owner, Arc::new(patch["status"].clone())).unwrap_or_default();
-        self.change(key, |object| apply::merge(&mut object["status"], &last, &patch["status"]))
+        let last = self.applied.insert(owner, Object::new(patch["status"].clone()));
+        let last = last.as_deref().map_or(&Value::Null, |last| last);
+        self.change(key, |object| apply::merge(&mut object["status"], last, &patch["status"]))
     }
 
     /// A merge patch of the finalizers; no other is modelled.

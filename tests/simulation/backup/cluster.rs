@@ -11,6 +11,7 @@ use graph_backup_operator::api::Reason;
 use graph_backup_operator::api::names::{ATTEMPT_LABEL, TASK_LABEL};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -138,6 +139,15 @@ impl Cluster {
         let (planned, seen, down_until) = (self.planned, self.seen, self.down_until);
         let first_prune = self.first_prune.clone();
         Self { clock, script, database, volume, agenda, planned, running, first_prune, seen, down_until }
+    }
+
+    /// Describes everything that decides how it goes on.
+    pub fn describe(&self, out: &mut String) {
+        write!(out, "; cluster {} {:?} {:?}", self.seen, self.down_until, self.first_prune).unwrap();
+        for ((at, _), deed) in &self.agenda {
+            write!(out, " {at:?} {deed:?}").unwrap();
+        }
+        write!(out, " {:?}", self.running).unwrap();
     }
 
     /// Until when the operator is down.

@@ -3,6 +3,7 @@
 use futures::future::BoxFuture;
 use graph_backup_operator::api::{Endpoint, Fence, FenceToken, StoreId};
 use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, SourceUri};
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,12 @@ impl Database {
     /// Another database in the same state.
     pub fn fork(&self) -> Self {
         Self { state: Arc::new(Mutex::new(self.state.lock().unwrap().clone())) }
+    }
+
+    /// Describes everything that decides what it shows.
+    pub fn describe(&self, out: &mut String) {
+        let state = self.state.lock().unwrap();
+        write!(out, "; database {} {}", state.looks.len(), state.moves).unwrap();
     }
 
     /// The master changes.

@@ -39,7 +39,7 @@ pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check 
 }
 
 /// Where it is remembered which objects want their files removed.
-const DELETES: &str = "deletionPolicy";
+pub const DELETES: &str = "deletionPolicy";
 
 /// An object that wanted its files removed is gone: so are its files, unless the claim is gone too.
 fn gone(store: &Store, before: &Memory, volume: &Volume, broken: &mut Vec<String>) {

@@ -7,8 +7,9 @@ use super::invariants::{Memory, truth};
 use super::subject::Backups;
 use crate::apiserver::{Call, Key, Kind, Object, Store, Verb};
 use crate::clock::Clock;
-use crate::driver::{Driver, Run, Snapshot};
+use crate::driver::{Driver, Outcome, Run, Snapshot};
 use crate::fault::{self, Fault, Mishap};
+use crate::join::Known;
 use crate::oracle::{self, Allowance, Budget};
 use graph_backup_operator::api::Reason;
 use serde_json::{Value, json};
@@ -26,6 +27,9 @@ pub const BACKUP: &str = "nightly";
 const BUDGET: Budget = Budget { per_pass: 10, extra: 60 };
 /// What may be there at the end. Jobs and pods may not: they live on for an hour, and the run lasts longer.
 const LASTING: [&str; 3] = ["GraphBackup", "Event", "PersistentVolumeClaim"];
+
+/// One run in so many is run in full, too, to see that the join is right.
+const IN_FULL_EVERY: usize = 50;
 
 /// How the clean run ends.
 #[derive(Clone, Debug)]
@@ -230,40 +234,51 @@ impl Scenario {
     }
 
     /// A run from the beginning, and what is needed to go on from each of its passes if it is the clean one.
-    fn run(&self, fault: Fault) -> (Run, Vec<Snapshot<Backups>>) {
+    fn run(&self, fault: Fault, known: &Known) -> Outcome<Backups> {
         in_paused_time(async {
             let clock = Clock::start(Duration::ZERO);
-            Driver::begin(clock, self.objects(clock), self.world(clock), self.refuses, fault).run().await
+            Driver::begin(clock, self.objects(clock), self.world(clock), self.refuses, fault, known).run().await
         })
     }
 
     /// A run with a fault: up to the pass in which it happens it is the clean one.
-    fn run_on(&self, snapshot: &Snapshot<Backups>, fault: Fault) -> Run {
+    fn run_on(&self, snapshot: &Snapshot<Backups>, fault: Fault, known: &Known) -> Outcome<Backups> {
         in_paused_time(async {
             let clock = Clock::start(snapshot.at());
-            Driver::resume(clock, snapshot, self.refuses, fault).run().await.0
+            Driver::resume(clock, snapshot, self.refuses, fault, known).run().await
         })
     }
 
     /// The clean run, then every fault at every place.
     pub fn enumerate(&self) {
-        let (clean, snapshots) = self.run(Fault::None);
+        let mut known = Known::default();
+        let in_full_every = if std::env::var_os("SIMULATION_IN_FULL").is_some() { 1 } else { IN_FULL_EVERY };
+        let Outcome { run: clean, snapshots, moments } = self.run(Fault::None, &known);
         let wrong = self.judge_clean(&clean);
         assert!(wrong.is_empty(), "{}, clean run: {}\n{}", self.title, wrong.join("\n"), tell(&clean));
+        let clean = Arc::new(clean);
+        known.remember(&clean, moments);
         let faults = fault::every(&clean);
         let mut failures = Vec::new();
-        for fault in &faults {
-            let run = match snapshots.get(fault.first_pass(&clean)) {
-                Some(snapshot) => self.run_on(snapshot, fault.clone()),
-                None => self.run(fault.clone()).0,
+        for (number, fault) in faults.iter().enumerate() {
+            let go = |known: &Known| match snapshots.get(fault.first_pass(&clean)) {
+                Some(snapshot) => self.run_on(snapshot, fault.clone(), known),
+                None => self.run(fault.clone(), known),
             };
+            let Outcome { run, moments, .. } = go(&known);
+            let run = Arc::new(run);
             let allowance = self.allowance(&clean, fault);
             let mut wrong = oracle::unsound(&run, BUDGET, &LASTING);
             wrong.extend(oracle::differences(&clean, &run, allowance, "GraphBackup", BUDGET));
             if self.events_must_agree(fault, allowance) {
                 wrong.extend(events(&run));
             }
-            if !wrong.is_empty() {
+            if number.is_multiple_of(in_full_every) {
+                wrong.extend(oracle::not_the_same(&run, &go(&Known::default()).run));
+            }
+            if wrong.is_empty() {
+                known.remember(&run, moments);
+            } else {
                 failures.push(format!("--- {fault} ({allowance:?})\n{}\n{}", wrong.join("\n"), tell(&run)));
             }
         }

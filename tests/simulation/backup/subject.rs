@@ -3,7 +3,7 @@
 use super::agent::Volume;
 use super::cluster::Cluster;
 use super::database::Database;
-use super::invariants::{Memory, checker};
+use super::invariants::{DELETES, Memory, checker};
 use crate::apiserver::{Check, Key, Object, Store};
 use crate::clock::Clock;
 use crate::driver::{After, Subject};
@@ -19,6 +19,7 @@ use kube::Client;
 use kube::core::DeserializeGuard;
 use serde::Deserialize;
 use serde_json::Value;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -134,6 +135,15 @@ impl Subject for Backups {
 
     fn check(&self) -> Check {
         checker(Arc::clone(&self.volume), Arc::clone(&self.memory))
+    }
+
+    fn describe(&self, out: &mut String) {
+        self.cluster.describe(out);
+        self.database.describe(out);
+        // The memory of objects that are there is their status.
+        let memory = self.memory.lock().unwrap();
+        let uids: Vec<&String> = memory.keys().collect();
+        write!(out, "; {:?}; {uids:?} {:?}", self.volume.lock().unwrap(), memory.get(DELETES)).unwrap();
     }
 
     fn fork(&self, clock: Clock) -> Self {
