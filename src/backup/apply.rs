@@ -121,6 +121,8 @@ async fn record(
     now: DateTime<Utc>,
 ) -> Result<(GraphBackupStatus, String), ApplyError> {
     if let Some(event) = event(&backup.owner, &backup.resource_version, before, step, hands.instance, now) {
+        // A stale object would tell and record its end a second time, to be refused.
+        require_unchanged(hands, backup).await?;
         create_event(hands, &backup.owner.namespace, event).await?;
     }
     if matches!(step, Step::Succeed(_) | Step::Fail(_)) {
@@ -138,19 +140,26 @@ async fn record(
     Ok((after, version))
 }
 
+/// Fails when the object has moved on since it was read.
+async fn require_unchanged(hands: &Hands<'_>, backup: &ValidBackup) -> Result<(), ApplyError> {
+    let backups: Api<GraphBackup> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
+    let action = "find a GraphBackup as it was read";
+    let object = call(action, backups.get_metadata(&backup.owner.name)).await?;
+    if object.metadata.resource_version.as_ref() == Some(&backup.resource_version) {
+        Ok(())
+    } else {
+        Err(CallError::Conflict { action }.into())
+    }
+}
+
 async fn take_lock(
     hands: &Hands<'_>,
     backup: &ValidBackup,
     attempt: &Attempt,
     now: DateTime<Utc>,
 ) -> Result<(), ApplyError> {
-    let backups: Api<GraphBackup> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
-    let action = "read a GraphBackup before taking the lock";
-    let object = call(action, backups.get_metadata(&backup.owner.name)).await?;
     // A stale object would take the lock again when everything is over.
-    if object.metadata.resource_version.as_ref() != Some(&backup.resource_version) {
-        return Err(CallError::Conflict { action }.into());
-    }
+    require_unchanged(hands, backup).await?;
     lead(hands)?;
     match hands.locks.take(attempt.store_id, &backup.owner, now).await {
         Ok(()) => Ok(()),
