@@ -241,6 +241,9 @@ impl ApiServer {
         if call.writes() && !state.leads.load(Ordering::Relaxed) {
             state.broken.push(format!("{call} by a process that does not lead"));
         }
+        if call.verb == Verb::Delete && call.body["preconditions"]["uid"].is_null() {
+            state.broken.push(format!("{call} whatever has that name by then"));
+        }
         state.records.push(record);
         index
     }

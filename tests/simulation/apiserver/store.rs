@@ -286,8 +286,20 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what is owned only by objects that are gone; says whether there was any.
-    pub fn collect_garbage(&mut self) -> bool {
+    /// Deletes what is owned only by objects that are gone.
+    pub fn collect_garbage(&mut self) {
+        for key in self.orphans() {
+            // A finalizer may still hold it.
+            let _ = self.delete(&key, &DeleteOptions::default());
+        }
+    }
+
+    /// Whether there is anything that is owned only by objects that are gone.
+    pub fn has_orphans(&self) -> bool {
+        !self.orphans().is_empty()
+    }
+
+    fn orphans(&self) -> Vec<Key> {
         let alive: BTreeSet<Option<&str>> =
             self.objects.values().map(|object| object["metadata"]["uid"].as_str()).collect();
         let orphan = |object: &&Arc<Object>| {
@@ -296,12 +308,7 @@ impl Store {
                 !owners.is_empty() && !owners.iter().any(|owner| alive.contains(&owner["uid"].as_str()))
             })
         };
-        let orphans: Vec<Key> = self.objects.values().filter(orphan).map(|object| Key::of(object)).collect();
-        for key in &orphans {
-            // A finalizer may still hold it.
-            let _ = self.delete(key, &DeleteOptions::default());
-        }
-        !orphans.is_empty()
+        self.objects.values().filter(orphan).map(|object| Key::of(object)).collect()
     }
 
     fn put(&mut self, key: Key, object: Value, what: ChangeType) -> Arc<Object> {

@@ -48,6 +48,9 @@ pub enum Behaviour {
     Hangs,
 }
 
+/// Seconds until the garbage collector has noticed that an owner is gone: a new object of the same name may be there first.
+const GARBAGE_SECONDS: u64 = 5;
+
 /// What somebody does.
 pub type Act = fn(&mut Store);
 
@@ -103,6 +106,7 @@ enum Deed {
     Job { key: Key, uid: String, what: What },
     People(Act),
     MidRun,
+    Garbage,
 }
 
 /// The cluster.
@@ -166,13 +170,14 @@ impl Cluster {
             self.notice_jobs(store);
             let due = self.agenda.first_entry().filter(|entry| entry.key().0 <= self.clock.elapsed());
             let Some(deed) = due.map(std::collections::btree_map::OccupiedEntry::remove) else {
-                if store.collect_garbage() {
-                    continue;
+                if store.has_orphans() && !self.agenda.values().any(|deed| matches!(deed, Deed::Garbage)) {
+                    self.plan(self.clock.elapsed() + Duration::from_secs(GARBAGE_SECONDS), Deed::Garbage);
                 }
                 return;
             };
             match deed {
                 Deed::People(act) => act(store),
+                Deed::Garbage => store.collect_garbage(),
                 Deed::MidRun => {
                     self.down_until = self.clock.elapsed() + Duration::from_secs(self.script.down_in_mid_run);
                     for act in &self.script.people_in_mid_run {
@@ -231,6 +236,9 @@ impl Cluster {
         let over = job["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
         match what {
             What::MakePod if !over => {
+                let spec = &job["spec"];
+                let one = spec["podReplacementPolicy"] == "Failed" && spec["backoffLimit"] == 0;
+                assert!(one, "Jobs whose pods are replaced, maybe while the old one still works, are not modelled");
                 store.create(Kind::named("Pod"), namespace(job), pods::pod_of(job)).unwrap();
                 set_status(store, &pod_key(job), json!({"phase": "Pending"}));
                 self.plan_job(job, 2, What::Start);

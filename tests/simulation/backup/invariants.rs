@@ -34,6 +34,10 @@ pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check 
         }
         gone(store, before, &volume.lock().unwrap(), &mut broken);
         broken.extend(store.list("Job").filter(|job| is_ours(job)).filter_map(owner));
+        // All scenarios are about one database cluster.
+        if store.list("Job").filter(|job| is_ours(job) && copies(job)).count() > 1 {
+            broken.push("two backup Jobs of one cluster work at the same time".to_owned());
+        }
         broken
     })
 }
@@ -121,20 +125,16 @@ fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
     let uid = &backup["metadata"]["uid"];
     let of_backup = |job: &&Value| is_ours(job) && job["metadata"]["labels"][BACKUP_UID_LABEL] == *uid;
     let ours: Vec<&Value> = store.list("Job").filter(of_backup).collect();
-    let works = |job: &&&Value| {
-        let conditions = job["status"]["conditions"].as_array();
-        let ended = conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Complete" || c["type"] == "Failed"));
-        !ended && job["metadata"]["labels"][TASK_LABEL] == "backup"
-    };
-    if ours.iter().filter(works).count() > 1 {
-        wrong("two backup Jobs work at the same time");
-    }
     let attempts = backup["status"]["attempts"].as_array().cloned().unwrap_or_default();
-    for job in ours {
+    for job in &ours {
         let name = &job["metadata"]["name"];
         if job["metadata"]["labels"][TASK_LABEL] == "prune" {
             if backup["metadata"]["deletionTimestamp"].is_null() {
                 wrong("files are removed although nobody deleted the object");
+            }
+            let began = |job: &Value| job["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
+            if ours.iter().any(|other| copies(other) && began(other) < began(job)) {
+                wrong("files are removed although a Job still writes some");
             }
             continue;
         }
@@ -142,6 +142,12 @@ fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
             wrong(&format!("Job {name} was created before status says so"));
         }
     }
+}
+
+fn copies(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    let ended = conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Complete" || c["type"] == "Failed"));
+    !ended && job["metadata"]["labels"][TASK_LABEL] == "backup"
 }
 
 fn is_ours(job: &Value) -> bool {
