@@ -74,5 +74,8 @@ async fn transactions_are_served_as_they_stand_in_the_log() {
     assert!(logs.map(|file| std::fs::read(file.path()).unwrap()).any(stands), "{} bytes", found.entries.len());
 
     let error = probe::transaction(address(master), 1).await.unwrap_err();
-    assert!(matches!(&error, ProbeError::Exception(text) if text.contains("not found in any logical log")), "{error}");
+    // It depends on whether a backup has made the member begin a new log since.
+    let words = ["not found in any logical log", "is missing and can't be extracted"];
+    let refused = matches!(&error, ProbeError::Exception(text) if words.iter().any(|words| text.contains(words)));
+    assert!(refused, "{error}");
 }

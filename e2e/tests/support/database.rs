@@ -81,9 +81,11 @@ impl Database {
         write(&master.ip, marker, count, bytes).await.expect("the master takes the nodes");
     }
 
-    /// Writes nodes in the background until it is told to stop.
+    /// Writes nodes in the background until it is told to stop. The first ones are committed when this returns.
     pub async fn keep_writing(&self, marker: &str) -> Writer {
-        Writer::start(self.master().await.ip, marker.to_owned())
+        let ip = self.master().await.ip;
+        write(&ip, marker, 10, 100).await.expect("the master takes the nodes");
+        Writer::start(ip, marker.to_owned())
     }
 }
 
