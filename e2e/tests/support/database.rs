@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -97,8 +98,12 @@ pub struct Held {
 impl Held {
     /// Kills the Java process of a member, and holds the member down.
     pub fn kill(pod: &str) -> Self {
-        kubectl(&["-n", NAMESPACE, "exec", pod, "--", "sh", "-c", "touch /data/hold && kill -9 $(pidof java)"]);
-        Self { pod: pod.to_owned() }
+        kubectl(&["-n", NAMESPACE, "exec", pod, "--", "touch", "/data/hold"]);
+        let held = Self { pod: pod.to_owned() };
+        // The container may end with its process before kubectl has its answer: what counts is seen in the database.
+        let kill = ["-n", NAMESPACE, "exec", pod, "--", "sh", "-c", "kill -9 $(pidof java)"];
+        let _ = Command::new("kubectl").args(kill).output().expect("kubectl is on the PATH");
+        held
     }
 }
 
