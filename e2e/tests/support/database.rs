@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -109,7 +109,16 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        kubectl(&["-n", NAMESPACE, "exec", &self.pod, "--", "rm", "-f", "/data/hold"]);
+        // After several kills the kubelet lets the container wait before it starts it again.
+        let end = Instant::now() + FORMS;
+        let release = ["-n", NAMESPACE, "exec", &self.pod, "--", "rm", "-f", "/data/hold"];
+        while !Command::new("kubectl").args(release).output().is_ok_and(|output| output.status.success()) {
+            if Instant::now() >= end {
+                // The next test that needs all members says so.
+                return;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
 }
 
