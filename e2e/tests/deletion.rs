@@ -1,7 +1,7 @@
 //! What happens to the files of a deleted object, and to objects that want the same cluster.
 
 use crate::support::{
-    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, marker,
+    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, marker, real_tool_in,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -42,8 +42,7 @@ async fn the_policy_can_be_changed_later_and_deleting_in_mid_run_leaves_nothing(
     let client = client().await;
     Database::ready(&client).await;
     claim(&client, "deleted", "1Gi").await;
-    let slow = json!({"tool": {"command": ["sh", "-c", "neo4j-backup \"$@\" && echo copied && sleep 120", "tool", "-{mode}",
-        "-from", "single://{host}:{port}", "-to", "{target}"]}});
+    let slow = json!({"tool": {"command": real_tool_in("neo4j-backup \"$@\" && echo copied && sleep 120")}});
     let backup = Backup::create(&client, "cut-short", "deleted", slow).await;
     let status = backup.until("an attempt runs", |status| !status.attempts.is_empty()).await;
     crate::lost::wait_for_log(&client, &status.attempts[0].job, "copied").await;
@@ -67,8 +66,7 @@ async fn two_backups_of_one_cluster_run_one_after_the_other() {
     Database::ready(&client).await;
     claim(&client, "whole", "1Gi").await;
     claim(&client, "deleted", "1Gi").await;
-    let slow = json!({"tool": {"command": ["sh", "-c", "sleep 15; exec neo4j-backup \"$@\"", "tool", "-{mode}",
-        "-from", "single://{host}:{port}", "-to", "{target}"]}});
+    let slow = json!({"tool": {"command": real_tool_in("sleep 15; exec neo4j-backup \"$@\"")}});
     let first = Backup::create(&client, "first-of-two", "whole", slow).await;
     first.until("the first runs", |status| !status.attempts.is_empty()).await;
     // Another claim: nothing but the cluster is the same.

@@ -1,6 +1,6 @@
 //! The master is lost before and during a backup.
 
-use crate::support::{Backup, Copy, Database, claim, client, marker};
+use crate::support::{Backup, Copy, Database, claim, client, marker, real_tool_in};
 use serde_json::json;
 
 /// The real tool, and a wait after it in which the test acts: the tool ends only when its file is there.
@@ -8,7 +8,7 @@ fn tool_that_waits(go: &str) -> serde_json::Value {
     let script = format!(
         "neo4j-backup \"$@\" && echo waiting for {go} && i=0 && while [ ! -e {go} ] && [ $i -lt 240 ]; do sleep 1; i=$((i + 1)); done && echo Done"
     );
-    json!(["sh", "-c", script, "tool", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"])
+    real_tool_in(&script)
 }
 
 #[tokio::test]

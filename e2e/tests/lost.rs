@@ -1,7 +1,7 @@
 //! Pods, Jobs and operators that vanish.
 
 use crate::support::{
-    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, scale,
+    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, real_tool_in, scale,
 };
 use graph_backup_operator::api::names::BACKUP_LABEL;
 use k8s_openapi::api::core::v1::Pod;
@@ -41,7 +41,7 @@ pub async fn in_tool(client: &Client, job: &str, script: &str) {
 
 /// The real tool, kept waiting by the test.
 fn slow() -> serde_json::Value {
-    json!({"tool": {"command": ["sh", "-c", "echo waiting for a minute; sleep 20; exec neo4j-backup \"$@\"", "tool", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"]}})
+    json!({"tool": {"command": real_tool_in("echo waiting for a minute; sleep 20; exec neo4j-backup \"$@\"")}})
 }
 
 async fn start(client: &Client, name: &str, limit: u32) -> (Backup, String) {

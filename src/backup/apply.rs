@@ -2,7 +2,7 @@
 
 use super::decide::{Ending, Step};
 use super::event::{event, removal_event};
-use super::removal::{self, Removal, other_finalizers};
+use super::removal::{PRUNE_AGAIN, Removal, other_finalizers};
 use super::validate::ValidBackup;
 use super::world::JobRef;
 use super::{build, status};
@@ -262,7 +262,7 @@ pub async fn apply_removal(
             if let Some(job) = job {
                 delete_job(hands, backup, job).await?;
             }
-            Ok(Some(removal::look_again()))
+            Ok(Some(PRUNE_AGAIN))
         }
         Removal::Wait(wait) => Ok(Some(*wait)),
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub const FINALIZER: &str = "graphbackup.dev/files";
 
 /// From the creation of a Job that failed to remove the files to the next one.
-const PRUNE_AGAIN: Duration = Duration::from_mins(1);
+pub const PRUNE_AGAIN: Duration = Duration::from_mins(1);
 /// Longest time between two looks at a Job that removes the files.
 const LOOK_WHILE_PRUNING: Duration = Duration::from_mins(10);
 
@@ -135,11 +135,6 @@ pub fn decide_removal(
             "a foreign Job has the name of the one that would remove the files: delete it".to_owned(),
         ),
     }
-}
-
-/// When to look again after a removal failed.
-pub const fn look_again() -> Duration {
-    PRUNE_AGAIN
 }
 
 #[cfg(test)]

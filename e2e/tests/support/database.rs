@@ -1,11 +1,10 @@
 //! The database under test: its members, written to and counted over their HTTP endpoints.
 
-use super::{NAMESPACE, eventually, kubectl};
+use super::{NAMESPACE, eventually, kubectl, kubectl_succeeds};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -101,8 +100,7 @@ impl Held {
         kubectl(&["-n", NAMESPACE, "exec", pod, "--", "touch", "/data/hold"]);
         let held = Self { pod: pod.to_owned() };
         // The container may end with its process before kubectl has its answer: what counts is seen in the database.
-        let kill = ["-n", NAMESPACE, "exec", pod, "--", "sh", "-c", "kill -9 $(pidof java)"];
-        let _ = Command::new("kubectl").args(kill).output().expect("kubectl is on the PATH");
+        let _ = kubectl_succeeds(&["-n", NAMESPACE, "exec", pod, "--", "sh", "-c", "kill -9 $(pidof java)"]);
         held
     }
 }
@@ -112,7 +110,7 @@ impl Drop for Held {
         // After several kills the kubelet lets the container wait before it starts it again.
         let end = Instant::now() + FORMS;
         let release = ["-n", NAMESPACE, "exec", &self.pod, "--", "rm", "-f", "/data/hold"];
-        while !Command::new("kubectl").args(release).output().is_ok_and(|output| output.status.success()) {
+        while !kubectl_succeeds(&release) {
             if Instant::now() >= end {
                 // The next test that needs all members says so.
                 return;

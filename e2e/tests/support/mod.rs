@@ -49,6 +49,16 @@ pub fn marker(name: &str) -> String {
     format!("{name}-{}", chrono::Utc::now().timestamp_millis())
 }
 
+/// A command of the tool: a script that is given the arguments of the real one as `"$@"`.
+pub fn real_tool_in(script: &str) -> serde_json::Value {
+    serde_json::json!(["sh", "-c", script, "tool", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"])
+}
+
+/// Runs kubectl and says whether it succeeded.
+pub fn kubectl_succeeds(arguments: &[&str]) -> bool {
+    Command::new("kubectl").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
 /// Runs kubectl; fails the test when kubectl fails.
 pub fn kubectl(arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } =
