@@ -67,6 +67,7 @@ lint: ## formatting, clippy, shell scripts, Dockerfile
 
 .PHONY: deny
 deny: ## dependencies: licences, sources, duplicates
+	cargo fetch --locked
 	"$$(e2e/tool cargo-deny)" --locked --offline check bans licenses sources
 
 .PHONY: advisories
