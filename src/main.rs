@@ -2,8 +2,10 @@
 
 use clap::{Parser, Subcommand};
 use graph_backup_operator::agent::command::{self, AgentCommand};
+use graph_backup_operator::agent::points::{PointsArguments, points_yaml};
 use graph_backup_operator::api;
 use graph_backup_operator::operator::{self, OperatorArguments};
+use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -22,6 +24,8 @@ enum Command {
     /// Run inside a Job of the operator.
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Print the recovery points on a mounted target as objects that adopt them.
+    Points(PointsArguments),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
 }
@@ -30,7 +34,8 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Operator(arguments) => operate(arguments),
         Command::Agent(agent) => command::run(agent),
-        Command::Crds => print_crds(),
+        Command::Points(arguments) => print("list the points", points_yaml(&arguments)),
+        Command::Crds => print("print the CRDs", api::crds_yaml()),
     }
 }
 
@@ -52,15 +57,16 @@ fn operate(arguments: OperatorArguments) -> ExitCode {
     }
 }
 
-fn print_crds() -> ExitCode {
-    let printed = api::crds_yaml()
+/// Prints what was made, or says why it could not be.
+fn print(action: &str, made: Result<String, impl Display>) -> ExitCode {
+    let printed = made
         .map_err(|error| error.to_string())
-        .and_then(|yaml| std::io::stdout().write_all(yaml.as_bytes()).map_err(|error| error.to_string()));
+        .and_then(|text| std::io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string()));
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The logger is for the operator and the agent; this command talks to a person.
-            let _ = writeln!(std::io::stderr(), "cannot print the CRDs: {error}");
+            let _ = writeln!(std::io::stderr(), "cannot {action}: {error}");
             ExitCode::FAILURE
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test says what it wants in the fewest words")]
 
 use graph_backup_operator::api::{self, GraphBackup};
+use graph_backup_operator::backup::validate::validate;
 use kube::core::cel;
 use serde_json::{Value, json};
 
@@ -35,6 +36,16 @@ fn refusals(object: &Value) -> String {
         Ok(()) => String::new(),
         Err(errors) => format!("{errors}"),
     }
+}
+
+/// The object as the API server gives it back.
+fn stored(mut object: Value) -> GraphBackup {
+    let metadata = json!({
+        "name": "before-upgrade", "namespace": "graph", "uid": "1a2b3c4d", "resourceVersion": "7", "generation": 1,
+        "creationTimestamp": "2026-11-24T06:00:00Z",
+    });
+    object["metadata"] = metadata;
+    parse(&object)
 }
 
 fn passes(pointer: &str, value: Value) {
@@ -171,6 +182,60 @@ fn bandwidth_limit_is_bytes_per_second() {
     ] {
         refused("/spec/tool", limit(bad), "256Ki or more, such as '20Mi'");
         assert!(api::parse_bandwidth(bad).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn cold_says_which_member_and_takes_nothing_that_it_ignores() {
+    type Change = fn(&mut Value);
+    let cold = json!({"workload": {"statefulSet": "neo4j", "volumeClaimTemplate": "data", "storePath": "graph.db"}});
+    let with_cold = |change: Change| {
+        let mut object = minimal();
+        object["spec"]["source"] = json!({"uri": "ha://zk"});
+        object["spec"]["method"] = json!("Cold");
+        object["spec"]["cold"] = cold.clone();
+        change(&mut object["spec"]);
+        object
+    };
+    for good in [with_cold(|_| {}), with_cold(|spec| spec["cold"]["ifMaster"] = json!("FailOver"))] {
+        assert_eq!(refusals(&good), "");
+        assert!(validate(&stored(good)).is_ok());
+    }
+    let mistakes: [(Change, &str); 8] = [
+        (|spec| drop(spec.as_object_mut().unwrap().remove("cold")), "method: Cold needs cold"),
+        (|spec| spec["method"] = json!("Online"), "with another method remove cold"),
+        (|spec| spec["type"] = json!("Auto"), "set type: Full"),
+        (|spec| spec["source"] = json!({"uri": "single://db"}), "needs an ha:// uri"),
+        (|spec| spec["tool"]["bandwidthLimit"] = json!("20Mi"), "does not run the tool"),
+        (|spec| spec["tool"]["command"] = json!(["x", "{host}", "{port}", "{target}"]), "does not run the tool"),
+        (|spec| spec["cold"]["workload"]["storePath"] = json!("../graph.db"), "storePath is a relative path"),
+        (|spec| spec["cold"]["workload"]["statefulSet"] = json!("Neo4j"), "name of a StatefulSet"),
+    ];
+    for (change, said) in mistakes {
+        let bad = with_cold(change);
+        assert!(refusals(&bad).contains(said), "{said:?} is not in {:?}", refusals(&bad));
+        // A StatefulSet of such a name does not exist; all else is checked in code, too.
+        assert!(validate(&stored(bad)).is_err() || said.contains("name of a StatefulSet"), "{said}: the code takes it");
+    }
+}
+
+#[test]
+fn adopt_names_a_point_and_takes_it_as_it_is() {
+    let store = "000001a202462d5f-d1407c3bb8e8fb07";
+    let good = format!("{store}/20261124T060000Z-before-upgrade-1a2b3c4d");
+    passes("/spec/adopt", json!(good));
+    assert!(validate(&stored(with("/spec/adopt", json!(good)))).is_ok());
+    for bad in
+        [store.to_owned(), format!("{store}/"), format!("{store}/.partial-a"), format!("{store}/a/b"), "a/b".repeat(12)]
+    {
+        refused("/spec/adopt", json!(bad), "'<store id>/<folder>'");
+        assert!(validate(&stored(with("/spec/adopt", json!(bad)))).is_err(), "{bad}");
+    }
+    for (field, value) in [("type", json!("Auto")), ("verification", json!("Boot"))] {
+        let mut object = with("/spec/adopt", json!(good));
+        object["spec"][field] = value;
+        assert!(refusals(&object).contains("takes a point as it is"), "{field}: {}", refusals(&object));
+        assert!(validate(&stored(object)).is_err(), "{field}");
     }
 }
 

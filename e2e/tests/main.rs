@@ -7,7 +7,9 @@
     reason = "a test says what it wants in the fewest words"
 )]
 
+mod adopt;
 mod backup;
+mod cold;
 mod deletion;
 mod failover;
 mod failures;

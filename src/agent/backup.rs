@@ -5,6 +5,7 @@
 
 use super::blocking::blocking;
 use super::boot;
+use super::cold;
 use super::forward;
 use super::inspect;
 use super::layout::Layout;
@@ -23,8 +24,9 @@ use super::tool::{self, Placeholders, ToolRun};
 use super::tool_output::{self, Ending, ToolOutput};
 use super::tree::{self, Purpose};
 use super::verdict::{Failure, Published, Verdict, cut};
-use crate::api::{CopiedBy, Endpoint, Fence, Movement, Reason, Verification};
+use crate::api::{CopiedBy, Endpoint, Fence, Movement, Reason, Source, Verification};
 use crate::discovery::{Discovery, Network};
+use chrono::{DateTime, Utc};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,8 @@ pub struct Surroundings<'a> {
     pub discovery: &'a Network,
     /// Where the target claim is mounted.
     pub mount: &'a Path,
+    /// Where the volume of a stopped member is mounted, for a cold copy.
+    pub source: &'a Path,
     /// UID of the pod; names the partial.
     pub pod_uid: &'a str,
     /// Says when the attempt has to end.
@@ -68,12 +72,19 @@ struct Attempt<'a> {
     partial: PathBuf,
 }
 
-/// A store that the tool has made, and the tool's word for it.
+/// A store that was copied.
+struct Store {
+    /// The tool's word for it, if it was the tool.
+    tool: Option<ToolRecord>,
+    header: StoreHeader,
+    data_from: DateTime<Utc>,
+    data_to: DateTime<Utc>,
+}
+
+/// A store that was copied, and what was made of what was asked for.
 struct Made {
     mode: Mode,
-    command: Vec<String>,
-    tool: ToolRun,
-    header: StoreHeader,
+    store: Store,
     /// What it was made over.
     parent: Option<(Found, CopiedBy)>,
     /// Why the whole store was copied although less was asked for.
@@ -171,6 +182,10 @@ impl<'a> Attempt<'a> {
 
     /// Reads the fence, which must be where the operator saw it.
     async fn read_fence(&self, step: Step, when: &str) -> Result<Fence, Failure> {
+        if matches!(self.run.plan, Plan::Cold { .. }) {
+            // A member that is stopped stays what it was; who is master meanwhile does not matter to its store.
+            return Ok(self.run.fence.clone());
+        }
         let _step = start(step);
         let look = self.with.discovery.locate(&self.run.source, self.run.cluster_name.as_deref());
         let located = self.with.stop.unless_stopped(look).await?;
@@ -191,6 +206,7 @@ impl<'a> Attempt<'a> {
     async fn copy(&self, fence_before: Fence) -> Result<Copied, Failure> {
         let made = match &self.run.plan {
             Plan::Full => self.full(None).await?,
+            Plan::Cold { store_path, alone } => self.cold(store_path, *alone).await?,
             Plan::Incremental { parent, or_full } => match self.incremental(parent, &fence_before).await {
                 Err(failure) if *or_full && asks_for_full(failure.reason) => self.fall_back(failure).await?,
                 made => made?,
@@ -209,8 +225,24 @@ impl<'a> Attempt<'a> {
         })
         .await?;
         let mode = Mode::Full;
-        let (command, tool, header) = self.run_tool(mode).await?;
-        Ok(Made { mode, command, tool, header, parent: None, fell_back })
+        let store = self.run_tool(mode).await?;
+        Ok(Made { mode, store, parent: None, fell_back })
+    }
+
+    /// The store of a stopped member, from its volume.
+    async fn cold(&self, store_path: &str, alone: bool) -> Result<Made, Failure> {
+        let (source, to, stop) = (self.with.source.join(store_path), self.store(), self.with.stop.clone());
+        let cluster = self.run.place.cluster;
+        let began = Utc::now();
+        let header = blocking(move || cold::copy(&source, &to, cluster, &stop)).await?;
+        let data_to = Utc::now();
+        let data_from = if alone {
+            began
+        } else {
+            cold::data_from(self.run, self.with.discovery, header.last_transaction, began, self.with.stop).await?
+        };
+        let store = Store { tool: None, header, data_from, data_to };
+        Ok(Made { mode: Mode::Full, store, parent: None, fell_back: None })
     }
 
     /// The tool adds what was committed since the parent to a copy of the parent's store.
@@ -218,17 +250,17 @@ impl<'a> Attempt<'a> {
         let found = self.prove(parent, fence).await?;
         let (found, copied_by) = self.forward(found).await?;
         let mode = Mode::Incremental;
-        let (command, tool, header) = self.run_tool(mode).await?;
-        if header.last_transaction < parent.last_transaction {
+        let store = self.run_tool(mode).await?;
+        if store.header.last_transaction < parent.last_transaction {
             return Err(Failure::new(
                 Reason::ToolLeftNoStore,
                 format!(
                     "the tool reported success but left a store that ends with transaction {}, before the {} of the earlier point {}",
-                    header.last_transaction, parent.last_transaction, parent.point
+                    store.header.last_transaction, parent.last_transaction, parent.point
                 ),
             ));
         }
-        Ok(Made { mode, command, tool, header, parent: Some((found, copied_by)), fell_back: None })
+        Ok(Made { mode, store, parent: Some((found, copied_by)), fell_back: None })
     }
 
     async fn prove(&self, parent: &Parent, fence: &Fence) -> Result<Found, Failure> {
@@ -260,13 +292,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// Runs the tool against the member, or against the relay that leads to it if there is a limit.
-    async fn run_tool(&self, mode: Mode) -> Result<(Vec<String>, ToolRun, StoreHeader), Failure> {
+    async fn run_tool(&self, mode: Mode) -> Result<Store, Failure> {
         let member = self.run.fence.endpoint();
         let Some(limit) = self.run.bandwidth_limit else {
             let command = self.command(mode, member)?;
             let tool = tool::run(Step::Tool, &command, self.with.stop).await?;
             let header = self.judge(&tool)?;
-            return Ok((command, tool, header));
+            return Ok(self.made_by(command, &tool, header));
         };
         let relay = Relay::listen(member, limit, self.with.discovery).await.map_err(|error| {
             Failure::new(Reason::AgentFailed, format!("cannot listen for the tool's connection: {error}"))
@@ -274,7 +306,21 @@ impl<'a> Attempt<'a> {
         let command = self.command(mode, relay.endpoint())?;
         let tool = relay.during(tool::run(Step::Tool, &command, self.with.stop)).await?;
         let header = self.judge(&tool).map_err(|failure| relay.explain(failure))?;
-        Ok((command, tool, header))
+        Ok(self.made_by(command, &tool, header))
+    }
+
+    fn made_by(&self, command: Vec<String>, tool: &ToolRun, header: StoreHeader) -> Store {
+        let record = ToolRecord {
+            image: self.run.image.clone(),
+            command,
+            exit_code: match tool.ending {
+                Ending::Exited(code) => code,
+                Ending::Killed(signal) => -signal,
+            },
+            stdout_sha256: tool.stdout.sha256.clone(),
+            stderr_sha256: tool.stderr.sha256.clone(),
+        };
+        Store { tool: Some(record), header, data_from: tool.from, data_to: tool.to }
     }
 
     fn judge(&self, tool: &ToolRun) -> Result<StoreHeader, Failure> {
@@ -309,7 +355,7 @@ impl<'a> Attempt<'a> {
 
     fn manifest(&self, copied: Copied, files: Vec<FileRecord>) -> Manifest {
         let Copied { made, fence_before, fence_after } = copied;
-        let Made { mode, command, tool, header, parent, fell_back } = made;
+        let Made { mode, store: Store { tool, header, data_from, data_to }, parent, fell_back } = made;
         let parent = parent.as_ref();
         let copied_by = parent.map(|(_, copied_by)| *copied_by);
         Manifest {
@@ -329,20 +375,12 @@ impl<'a> Attempt<'a> {
             },
             store_id: header.store_id,
             last_transaction: header.last_transaction,
-            data_from: tool.from,
-            data_to: tool.to,
+            data_from,
+            data_to,
             fence_before,
             fence_after,
-            tool: ToolRecord {
-                image: self.run.image.clone(),
-                command,
-                exit_code: match tool.ending {
-                    Ending::Exited(code) => code,
-                    Ending::Killed(signal) => -signal,
-                },
-                stdout_sha256: tool.stdout.sha256,
-                stderr_sha256: tool.stderr.sha256,
-            },
+            tool,
+            source: Some(Source { uri: self.run.source.to_string(), cluster_name: self.run.cluster_name.clone() }),
             operator_version: OPERATOR_VERSION.to_owned(),
             tree: tree::tree_digest(&files),
             bytes: files.iter().map(|file| file.bytes).sum(),
@@ -374,7 +412,7 @@ impl<'a> Attempt<'a> {
 
     async fn examine(&self, folder: PathBuf) -> Result<Published, Failure> {
         let (owner, place, stop) = (self.run.owner.clone(), self.run.place.clone(), self.with.stop.clone());
-        blocking(move || inspect::examine(&folder, &owner, &place, &stop)).await
+        blocking(move || inspect::examine(&folder, Some(&owner), &place, &stop)).await
     }
 
     fn publish(&self) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! `graph-backup-operator agent …`: the command lines of the pods.
 
 use super::backup::{Surroundings, backup};
+use super::cold;
 use super::exec::exec;
 use super::inspect::inspect;
 use super::install::install;
@@ -8,7 +9,8 @@ use super::progress::{self, Step, start};
 use super::prune::prune;
 use super::report;
 use super::run::{
-    AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, TARGET_MOUNT,
+    AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, SOURCE_MOUNT,
+    TARGET_MOUNT,
 };
 use super::stop::Stop;
 use super::verdict::{Failure, MESSAGE_PATH, Verdict};
@@ -25,7 +27,7 @@ use std::time::Duration;
 
 /// The agent's own permissions for new files: all for the volume's group, nothing for others.
 const UMASK: u32 = 0o007;
-/// An inspection has no deadline of its own; its Job has.
+/// A check and an inspection have no deadline of their own; their Jobs have.
 const NO_DEADLINE: Duration = Duration::from_hours(365 * 24);
 
 /// What the agent does.
@@ -33,6 +35,8 @@ const NO_DEADLINE: Duration = Duration::from_hours(365 * 24);
 pub enum AgentCommand {
     /// Make one attempt of a backup, as the environment variable `GRAPHBACKUP_RUN` says.
     Backup(Paths),
+    /// Say whether a cold copy can be made, as the environment variable `GRAPHBACKUP_RUN` says.
+    Check(Paths),
     /// Say whether a point of a backup is on the target, as the environment variable `GRAPHBACKUP_RUN` says.
     Inspect(Paths),
     /// Remove the files of a backup from the target, as the environment variable `GRAPHBACKUP_RUN` says.
@@ -61,6 +65,9 @@ pub struct Paths {
     /// Where the target claim is mounted.
     #[arg(long, default_value = TARGET_MOUNT)]
     target: PathBuf,
+    /// Where the volume of a stopped member is mounted, for a cold copy.
+    #[arg(long, default_value = SOURCE_MOUNT)]
+    source: PathBuf,
     /// The container's termination message.
     #[arg(long, default_value = MESSAGE_PATH)]
     verdict: PathBuf,
@@ -69,7 +76,8 @@ pub struct Paths {
 /// Does it. The exit code is 0 for a published point, else 1.
 pub fn run(command: AgentCommand) -> ExitCode {
     match command {
-        AgentCommand::Backup(paths) => conclude(&paths.verdict, &in_runtime(run_backup(&paths.target))),
+        AgentCommand::Backup(paths) => conclude(&paths.verdict, &in_runtime(run_backup(&paths))),
+        AgentCommand::Check(paths) => conclude(&paths.verdict, &in_runtime(run_check(&paths))),
         AgentCommand::Inspect(paths) => conclude(&paths.verdict, &in_runtime(run_inspect(&paths.target))),
         AgentCommand::Prune(paths) => conclude(&paths.verdict, &in_runtime(run_prune(&paths.target))),
         AgentCommand::Install { to } => match install(&to) {
@@ -94,14 +102,23 @@ fn in_runtime(work: impl Future<Output = Result<Verdict, Failure>>) -> Verdict {
     verdict.unwrap_or_else(Verdict::Failed)
 }
 
-async fn run_backup(mount: &Path) -> Result<Verdict, Failure> {
+async fn run_backup(paths: &Paths) -> Result<Verdict, Failure> {
     let run: BackupRun = read_run()?;
     let pod_uid = variable(POD_UID_VARIABLE)?;
     rustix::process::umask(Mode::from_raw_mode(UMASK));
     let stop = listen(Duration::from_secs(run.deadline_seconds))?;
     let discovery = Network::default();
-    let with = Surroundings { discovery: &discovery, mount, pod_uid: &pod_uid, stop: &stop };
+    let (mount, source) = (&paths.target, &paths.source);
+    let with = Surroundings { discovery: &discovery, mount, source, pod_uid: &pod_uid, stop: &stop };
     Ok(Box::pin(backup(&run, &with)).await)
+}
+
+async fn run_check(paths: &Paths) -> Result<Verdict, Failure> {
+    let run: BackupRun = read_run()?;
+    rustix::process::umask(Mode::from_raw_mode(UMASK));
+    let stop = listen(NO_DEADLINE)?;
+    cold::check(&run, &paths.target, &paths.source, &stop).await?;
+    Ok(Verdict::Ready)
 }
 
 async fn run_inspect(mount: &Path) -> Result<Verdict, Failure> {
@@ -138,7 +155,7 @@ fn conclude(path: &Path, verdict: &Verdict) -> ExitCode {
     }
     progress::verdict(verdict);
     match verdict {
-        Verdict::Published(_) | Verdict::Pruned => ExitCode::SUCCESS,
+        Verdict::Published(_) | Verdict::Pruned | Verdict::Ready => ExitCode::SUCCESS,
         Verdict::Failed(_) => ExitCode::FAILURE,
     }
 }

@@ -3,6 +3,7 @@
 //! Each file is cloned (`FICLONE`): both share their blocks until either is written. Where the file system
 //! cannot, the bytes are copied; holes stay holes.
 
+use super::cold;
 use super::parent::Found;
 use super::progress::{self, Meter, Step, start};
 use super::space;
@@ -47,6 +48,20 @@ pub fn scratch(store: &Path, to: &Path, bytes: u64, stop: &Stop) -> Result<(), F
         unreadable: &|problem| Failure::new(Reason::VerificationFailed, format!("the copy {problem}")),
     };
     copy_files(&tree::list(store)?, &origin, to, stop).map(drop)
+}
+
+/// Copies the store of a stopped member into the empty folder `to`.
+pub fn cold(listing: &Listing, store: &Path, to: &Path, stop: &Stop) -> Result<(), Failure> {
+    let _step = start(Step::Cold);
+    let bytes = listing.files.iter().map(|(_, bytes)| bytes).sum();
+    let origin = Origin {
+        step: Step::Cold,
+        store,
+        bytes,
+        name: "the member's store",
+        unreadable: &|problem| cold::unreadable(problem),
+    };
+    copy_files(listing, &origin, to, stop).map(drop)
 }
 
 /// Where files are copied from.

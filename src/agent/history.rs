@@ -16,13 +16,15 @@
 
 use super::stop::{Stop, StopCause};
 use crate::discovery::probe::Transaction;
+use chrono::{DateTime, Utc};
 use std::io::{self, Read};
 
 const START: u8 = 1;
 const COMMITS: [u8; 2] = [5, 6];
 const LOCAL_NUMBER_BYTES: usize = 4;
 /// Format of the ids, both members, time.
-const AFTER_BYTES: usize = 4 + 4 + 4 + 8;
+const AFTER_BYTES: usize = 4 + 4 + 4 + TIME_BYTES;
+const TIME_BYTES: usize = 8;
 /// Without random bits an id proves nothing.
 const GLOBAL_ID_BYTES_MIN: usize = 16;
 const BUFFER_BYTES: usize = 1 << 20;
@@ -37,6 +39,14 @@ pub enum SearchError {
     /// The run has to end.
     #[error("stopped")]
     Stopped(StopCause),
+}
+
+/// When a transaction was begun, as its start entry says; nothing if a member serves it in another form.
+pub fn start_time(transaction: &Transaction) -> Option<DateTime<Utc>> {
+    let [START, global, branch, ..] = *transaction.entries.as_slice() else { return None };
+    let end = 3 + usize::from(global) + usize::from(branch) + LOCAL_NUMBER_BYTES + AFTER_BYTES;
+    let time = transaction.entries.get(end - TIME_BYTES..end)?;
+    DateTime::from_timestamp_millis(i64::from_be_bytes(time.try_into().ok()?))
 }
 
 /// What is the same in every log that holds a transaction.

@@ -31,7 +31,13 @@ fn look(run: &InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failur
     let point = layout.point_folder();
     if target::exists(&point)? {
         target::stays_on_target(mount, &point)?;
-        return examine(&point, &run.owner, &run.place, stop);
+        return examine(&point, (!run.adopt).then_some(&run.owner), &run.place, stop);
+    }
+    if run.adopt {
+        return Err(Failure::new(
+            Reason::PointMissing,
+            format!("the target holds no point {}: correct spec.adopt or spec.target in a new GraphBackup", run.place),
+        ));
     }
     let partials = target::partials_of(&layout, &run.owner.uid)?;
     let what = match partials.as_slice() {
@@ -46,8 +52,9 @@ fn look(run: &InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failur
     Err(Failure::new(Reason::JobLost, what))
 }
 
-/// Reads every byte of the point in `folder`, a partial's or a published one's, and says what it proves.
-pub fn examine(folder: &Path, owner: &Owner, place: &Place, stop: &Stop) -> Result<Published, Failure> {
+/// Reads every byte of the point in `folder`, a partial's or a published one's, and says what it proves. Without an `owner`
+/// that of any object counts.
+pub fn examine(folder: &Path, owner: Option<&Owner>, place: &Place, stop: &Stop) -> Result<Published, Failure> {
     let _step = start(Step::Verify);
     let (manifest, digest) = manifest_file::read(folder)?;
     check_claims(&manifest, owner, place)?;
@@ -69,8 +76,8 @@ pub fn examine(folder: &Path, owner: &Owner, place: &Place, stop: &Stop) -> Resu
 }
 
 /// Holds what the manifest says against what was asked for, and against itself.
-fn check_claims(manifest: &Manifest, owner: &Owner, place: &Place) -> Result<(), Failure> {
-    if manifest.owner.uid != owner.uid {
+fn check_claims(manifest: &Manifest, owner: Option<&Owner>, place: &Place) -> Result<(), Failure> {
+    if owner.is_some_and(|owner| manifest.owner.uid != owner.uid) {
         return Err(Failure::new(
             Reason::PointExists,
             format!(
@@ -84,7 +91,7 @@ fn check_claims(manifest: &Manifest, owner: &Owner, place: &Place) -> Result<(),
         (manifest.point == place.point, "it names another point"),
         (manifest.store_id == place.cluster, "it names another store"),
         (manifest.fence_before.movement(&manifest.fence_after) == Movement::None, "the master changed during the copy"),
-        (manifest.tool.exit_code == 0, "the tool failed"),
+        (manifest.tool.as_ref().is_none_or(|tool| tool.exit_code == 0), "the tool failed"),
         (manifest.tree == tree::tree_digest(&manifest.files), "its tree digest does not agree with its files"),
         (u128::from(manifest.bytes) == bytes, "its bytes do not agree with its files"),
     ];
@@ -130,7 +137,7 @@ mod tests {
     }
 
     fn asked(mount: &Path) -> Result<Published, Failure> {
-        look(&InspectRun { owner: testing::owner(), place: place() }, mount, &Stop::never())
+        look(&InspectRun { owner: testing::owner(), place: place(), adopt: false }, mount, &Stop::never())
     }
 
     fn refused(mount: &Path) -> Reason {
@@ -158,7 +165,7 @@ mod tests {
             (|m| m.point = "other".into(), Reason::VerificationFailed),
             (|m| m.store_id = StoreId { creation_time: 1, random_id: 1 }, Reason::VerificationFailed),
             (|m| m.last_transaction = 7, Reason::VerificationFailed),
-            (|m| m.tool.exit_code = 1, Reason::VerificationFailed),
+            (|m| m.tool.as_mut().unwrap().exit_code = 1, Reason::VerificationFailed),
             (|m| m.tree = "sha256:0".into(), Reason::VerificationFailed),
             (|m| m.bytes += 1, Reason::VerificationFailed),
             (|m| m.files.clear(), Reason::VerificationFailed),
@@ -205,6 +212,17 @@ mod tests {
         let mount = point(|_| {});
         fs::remove_file(in_point(mount.path(), "manifest.json")).unwrap();
         assert_eq!(refused(mount.path()), Reason::ManifestMissing);
+    }
+
+    #[test]
+    fn a_point_of_another_object_counts_for_whoever_adopts_it() {
+        let mount = point(|m| m.owner.uid = "other".into());
+        let adopt = |point: &str| {
+            let place = Place { point: point.into(), ..place() };
+            look(&InspectRun { owner: testing::owner(), place, adopt: true }, mount.path(), &Stop::never())
+        };
+        assert_eq!(adopt(&place().point).unwrap().owner_uid, "other");
+        assert_eq!(adopt("elsewhere").unwrap_err().reason, Reason::PointMissing);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::run::{Mode, Owner, Parent};
 use super::verdict::Failure;
-use crate::api::{Boot, CopiedBy, Fence, StoreId};
+use crate::api::{Boot, CopiedBy, Fence, Source, StoreId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -46,19 +46,24 @@ pub struct Manifest {
     pub store_id: StoreId,
     /// Last committed transaction in the copied store, from its own header.
     pub last_transaction: i64,
-    /// When the tool started: everything committed before is in the copy.
+    /// Everything committed before is in the copy: when the tool started, or for a cold copy when the first transaction was
+    /// begun that it lacks, at the latest when the copying began.
     pub data_from: DateTime<Utc>,
-    /// When the tool ended.
+    /// When the tool or the copying ended.
     pub data_to: DateTime<Utc>,
-    /// Fence right before the tool.
+    /// Fence right before the tool; for a cold copy the member that was stopped.
     pub fence_before: Fence,
     /// Fence right after the tool; equal to `fence_before`, or the point would not exist.
     pub fence_after: Fence,
     /// How the engine opened a copy, with `verification: Boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootRecord>,
-    /// The tool and what it said.
-    pub tool: ToolRecord,
+    /// The tool and what it said; absent for a cold copy, which it does not make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ToolRecord>,
+    /// Where the database was, as the object said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Version of the operator's binary that wrote this.
     pub operator_version: String,
     /// SHA-256 over `files`, as [`tree_digest`](super::tree::tree_digest) gives it: `sha256:<hex>`.

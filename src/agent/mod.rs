@@ -6,6 +6,7 @@
 pub mod backup;
 mod blocking;
 pub mod boot;
+mod cold;
 pub mod command;
 pub mod digest;
 mod exec;
@@ -18,6 +19,7 @@ pub mod lock;
 pub mod manifest;
 pub mod manifest_file;
 mod parent;
+pub mod points;
 pub mod progress;
 pub mod prune;
 mod rate;

@@ -32,6 +32,12 @@ pub enum Step {
     Forward,
     /// Compares the copy with the parent's manifest.
     Compare,
+    /// Looks whether a cold copy can be made.
+    Check,
+    /// Copies the store of a stopped member.
+    Cold,
+    /// Finds out up to when that store has everything.
+    DataFrom,
     /// Runs the tool.
     Tool,
     /// Judges what the tool said and left.

@@ -13,6 +13,8 @@ pub const RUN_VARIABLE: &str = "GRAPHBACKUP_RUN";
 pub const POD_UID_VARIABLE: &str = "GRAPHBACKUP_POD_UID";
 /// Where the target claim is mounted in every agent's pod.
 pub const TARGET_MOUNT: &str = "/target";
+/// Where the volume of a stopped member is mounted, for a cold copy.
+pub const SOURCE_MOUNT: &str = "/source";
 /// Folder of the emptyDir into which the init container copies the operator's binary.
 pub const AGENT_MOUNT: &str = "/graphbackup";
 /// File name of the binary in [`AGENT_MOUNT`].
@@ -85,6 +87,14 @@ pub enum Plan {
         /// Whether the whole store is copied instead when that cannot be done.
         or_full: bool,
     },
+    /// The whole store, from the volume of a member that is stopped.
+    #[serde(rename_all = "camelCase")]
+    Cold {
+        /// Folder of the store on that volume, relative to its root.
+        store_path: String,
+        /// Whether that member is the only one of the database.
+        alone: bool,
+    },
 }
 
 /// One attempt of one backup.
@@ -142,4 +152,7 @@ pub struct InspectRun {
     pub owner: Owner,
     /// Where the point would be.
     pub place: Place,
+    /// Whether a point that was made for another object counts too.
+    #[serde(default)]
+    pub adopt: bool,
 }

@@ -3,7 +3,7 @@
 use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
 use super::run::{Mode, Owner};
 use super::tree;
-use crate::api::{Endpoint, Fence, ProbeMark, StoreId};
+use crate::api::{Endpoint, Fence, ProbeMark, Source, StoreId};
 use chrono::DateTime;
 
 pub(super) const STORE_ID: StoreId =
@@ -37,13 +37,14 @@ pub(super) fn manifest() -> Manifest {
         data_to: DateTime::from_timestamp(1_795_500_010, 0).unwrap(),
         fence_before: fence(),
         fence_after: fence(),
-        tool: ToolRecord {
+        tool: Some(ToolRecord {
             image: "neo4j:1.8".into(),
             command: vec!["neo4j-backup".into()],
             exit_code: 0,
             stdout_sha256: "1".repeat(64),
             stderr_sha256: "2".repeat(64),
-        },
+        }),
+        source: Some(Source { uri: "ha://zk".into(), cluster_name: None }),
         operator_version: "0.1.0".into(),
         tree: tree::tree_digest(&files),
         bytes: 69,

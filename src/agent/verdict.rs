@@ -23,6 +23,8 @@ pub enum Verdict {
     Failed(Failure),
     /// No file of the object is left on the volume.
     Pruned,
+    /// A cold copy can be made.
+    Ready,
 }
 
 /// The facts of a published point that the object carries.

@@ -1,7 +1,7 @@
 //! `GraphBackup`: one backup, run once. When it succeeded it is the recovery point.
 
 use super::fence::Fence;
-use super::parts::{Deadlines, Retry, Source, Target, Tool};
+use super::parts::{Deadlines, Retry, Source, Target, Tool, Workload};
 use super::store_id::StoreId;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -9,9 +9,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Every field but `deletionPolicy`. All have defaults, so that none is ever absent.
+/// Every field but `deletionPolicy`. All but `cold` and `adopt` have defaults, so that none of them is ever absent.
 const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type && self.method == oldSelf.method \
-    && self.target == oldSelf.target && self.tool == oldSelf.tool && self.verification == oldSelf.verification \
+    && has(self.adopt) == has(oldSelf.adopt) && (!has(self.adopt) || self.adopt == oldSelf.adopt) \
+    && has(self.cold) == has(oldSelf.cold) && (!has(self.cold) || self.cold == oldSelf.cold) && self.target == oldSelf.target && self.tool == oldSelf.tool && self.verification == oldSelf.verification \
     && self.retry == oldSelf.retry && self.deadlines == oldSelf.deadlines";
 
 /// What to back up, with what, and where to.
@@ -45,6 +46,17 @@ const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.tool.bootCommand) || self.verification == 'Boot'")
     .message("tool.bootCommand opens the copy for verification: Boot; set that, or remove the command"))]
+#[x_kube(validation = Rule::new("has(self.cold) == (self.method == 'Cold')")
+    .message("method: Cold needs cold, which names the StatefulSet whose member is stopped; with another method remove cold"))]
+#[x_kube(validation = Rule::new("self.method != 'Cold' || self.type == 'Full'")
+    .message("method: Cold copies the whole store: set type: Full; later Incremental backups start from it"))]
+#[x_kube(validation = Rule::new("self.method != 'Cold' || self.source.uri.startsWith('ha://')")
+    .message("method: Cold needs an ha:// uri: the member that is stopped is found in ZooKeeper"))]
+#[x_kube(validation = Rule::new("self.method != 'Cold' || !(has(self.tool.command) || has(self.tool.bandwidthLimit))")
+    .message("method: Cold does not run the tool: remove tool.command and tool.bandwidthLimit"))]
+#[x_kube(validation = Rule::new("!has(self.adopt) || (self.type == 'Full' && self.method == 'Online' \
+        && self.verification == 'Quick' && !has(self.tool.command) && !has(self.tool.bandwidthLimit))")
+    .message("adopt takes a point as it is: leave type, method, verification, tool.command and tool.bandwidthLimit out"))]
 #[x_kube(validation = Rule::new(FROZEN)
     .message("the spec of a GraphBackup cannot be changed, but for deletionPolicy: it says what a recovery point is; create a new GraphBackup"))]
 pub struct GraphBackupSpec {
@@ -55,9 +67,20 @@ pub struct GraphBackupSpec {
     /// `Incremental` where that can be done, and else `Full`, with the reason. Each gives a whole store.
     #[serde(default, rename = "type")]
     pub backup_type: BackupType,
-    /// How it is copied: `Online` runs the database's own tool against the master while it serves.
+    /// How it is copied: `Online` runs the database's own tool against the master while it serves. `Cold` stops one member,
+    /// copies its store from its volume and starts it again; it is for platforms on which the tool cannot make a first copy.
     #[serde(default)]
     pub method: Method,
+    /// Which member is stopped, with `method: Cold` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold: Option<Cold>,
+    /// A point that is on the target already, `<store id>/<folder>`: nothing is copied. Every file of it is read back, and it
+    /// becomes this object's recovery point. For points whose objects were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 35, max = 287))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{16}-[0-9a-f]{16}/[A-Za-z0-9_][A-Za-z0-9._-]*$')")
+        .message("adopt names a point's folder below target.directory: '<store id>/<folder>', as in status.directory"))]
+    pub adopt: Option<String>,
     /// Where the recovery point is written.
     pub target: Target,
     /// The database's backup tool.
@@ -104,6 +127,30 @@ pub enum Method {
     /// With the database's tool, while the database serves.
     #[default]
     Online,
+    /// From the volume of a member that is stopped meanwhile.
+    Cold,
+}
+
+/// Which member is stopped for a cold copy: the one with the highest ordinal, for a StatefulSet can do without that one
+/// alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cold {
+    /// The StatefulSet that runs the members.
+    pub workload: Workload,
+    /// What to do if that member is the master. The only member of a database is stopped in any case.
+    #[serde(default)]
+    pub if_master: IfMaster,
+}
+
+/// What a cold backup does about a master.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IfMaster {
+    /// It fails and stops nobody.
+    #[default]
+    Refuse,
+    /// It stops the master all the same: another member takes over, and nothing can be written until that is done.
+    FailOver,
 }
 
 /// How a copy is checked before it is published.
@@ -187,6 +234,9 @@ pub struct Attempt {
     /// The earlier point that the attempt starts from, unless it copies the whole store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The member that is stopped, for a cold copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<StoppedMember>,
     /// The fence when the attempt was decided: the master, and what tells it from itself after a step-down.
     #[schemars(schema_with = "fence_schema")]
     pub fence: Fence,
@@ -208,6 +258,28 @@ pub struct Attempt {
     /// UID of the pod that ran the tool, once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
+}
+
+/// A member that is stopped for a cold copy, and what puts the cluster back as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoppedMember {
+    /// Name of its pod.
+    pub pod: String,
+    /// Its member id (`ha.server_id`).
+    pub member_id: i32,
+    /// UID of its StatefulSet.
+    pub stateful_set_uid: String,
+    /// `metadata.generation` of the StatefulSet before it was scaled: as long as it is this, nobody has scaled it.
+    pub generation: i64,
+    /// `spec.replicas` of the StatefulSet before it was scaled.
+    pub replicas: i32,
+    /// When the member was gone, and its store could be copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_time: Option<DateTime<Utc>>,
+    /// When the replicas were back, or were found not to be ours to put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_time: Option<DateTime<Utc>>,
 }
 
 /// An earlier point that an incremental backup starts from.
@@ -293,13 +365,17 @@ pub struct Point {
     /// What the engine found when it opened a copy, with `verification: Boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
-    /// When the tool started: everything committed before is in the copy.
+    /// Everything committed before is in the copy: when the tool started, or for a cold copy when the first transaction was
+    /// begun that it lacks, at the latest when the copying began.
     pub data_from: DateTime<Utc>,
-    /// When the tool ended.
+    /// When the tool or the copying ended.
     pub data_to: DateTime<Utc>,
     /// Attempt that made the point.
     #[schemars(with = "i32")]
     pub attempt: u32,
+    /// UID of the object that made the point, if it was adopted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_uid: Option<String>,
 }
 
 /// The fence is the operator's own note to itself: stored whole, shaped by [`Fence`], not by the schema.

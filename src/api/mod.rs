@@ -15,10 +15,10 @@ pub use bandwidth::parse_bandwidth;
 pub use crds::crds_yaml;
 pub use fence::{Endpoint, Fence, FenceToken, Movement, ProbeMark};
 pub use graph_backup::{
-    Attempt, BackupType, Boot, CopiedBy, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus, Inspection,
-    Method, Parent, Phase, Point, Verification,
+    Attempt, BackupType, Boot, Cold, CopiedBy, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus,
+    IfMaster, Inspection, Method, Parent, Phase, Point, StoppedMember, Verification,
 };
-pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool};
+pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use reason::{Reason, Remedy};
 pub use store_id::{ParseStoreIdError, StoreId};
 pub use time::{now_seconds, parse_duration, to_kubernetes};

@@ -13,7 +13,7 @@ pub const BACKUP_LABEL: &str = "graphbackup.dev/backup";
 pub const BACKUP_UID_LABEL: &str = "graphbackup.dev/backup-uid";
 /// Label that holds the number of the attempt.
 pub const ATTEMPT_LABEL: &str = "graphbackup.dev/attempt";
-/// Label that says what the pod does: `backup` or `inspect`.
+/// Label that says what the pod does: `backup`, `check`, `inspect` or `prune`.
 pub const TASK_LABEL: &str = "graphbackup.dev/task";
 
 /// First eight characters of a UID: tells an object from one of the same name that was there before.
@@ -30,6 +30,16 @@ pub fn backup_job(name: &str, uid: &str, attempt: u32) -> String {
 /// Name of the Job that asks the volume what became of an attempt.
 pub fn inspect_job(name: &str, uid: &str, attempt: u32) -> String {
     format!("{}i", backup_job(name, uid, attempt))
+}
+
+/// Name of the Job that checks whether a cold copy can be made.
+pub fn check_job(name: &str, uid: &str, attempt: u32) -> String {
+    format!("{}c", backup_job(name, uid, attempt))
+}
+
+/// Name of the Job that reads a point back that is adopted.
+pub fn adopt_job(name: &str, uid: &str) -> String {
+    format!("{name}-{}-a", uid.get(..5).unwrap_or(uid))
 }
 
 /// Name of the Lease that one writer of a cluster holds: the store id is 33 characters of a DNS label.

@@ -19,7 +19,7 @@ fn uri_rule() -> Rule {
 }
 
 /// Where the database is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.clusterName) || self.uri.startsWith('ha://')")
     .message("clusterName names a cluster in ZooKeeper: remove it, or use an ha:// uri"))]
@@ -52,6 +52,27 @@ pub struct Target {
     #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*)?$')")
         .message("directory is a relative path such as 'team/graph': letters, digits, '.', '_' and '-', no part that starts with '.'"))]
     pub directory: String,
+}
+
+/// The workload that runs the members of the database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Workload {
+    /// Name of the StatefulSet in the object's namespace.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("statefulSet is the name of a StatefulSet: lower-case letters, digits and '-'"))]
+    pub stateful_set: String,
+    /// Name of the volumeClaimTemplate whose claims hold the members' stores.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("volumeClaimTemplate is the name of one of the StatefulSet's templates: lower-case letters, digits and '-'"))]
+    pub volume_claim_template: String,
+    /// Folder of the store on such a volume, relative to the volume's root.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$')")
+        .message("storePath is a relative path such as 'graph.db': letters, digits, '.', '_' and '-', no part that starts with '.'"))]
+    pub store_path: String,
 }
 
 /// The database's own backup tool, and how its pod is made.

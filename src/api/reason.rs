@@ -49,8 +49,12 @@ reasons! {
     Succeeded => Retry,
     /// Succeeded with a copy of the whole store, because an incremental one could not be made; the message says why.
     FellBackToFull => Retry,
+    /// Succeeded with a point that was on the target already, made for another object.
+    Adopted => Retry,
     /// Another backup of the same cluster works; this one starts when that has ended.
     WaitingForLock => Retry,
+    /// A member is being stopped for a cold copy.
+    StoppingMember => Retry,
     /// The files of the point are being removed.
     Pruning => Retry,
     /// The two readings of the fence are equal.
@@ -108,6 +112,34 @@ reasons! {
     /// The agent was told to stop (eviction, drain, deletion) before it had published.
     Interrupted => Retry,
 
+    // Stopping a member for a cold copy.
+    /// The StatefulSet in `spec.cold.workload` does not exist, or was replaced in the middle of the run.
+    WorkloadMissing => Retry,
+    /// The StatefulSet does not have all its members up, or is rolling out: no further one is stopped.
+    WorkloadNotReady => Retry,
+    /// The StatefulSet is not one whose member could be copied; the message says what to change.
+    WorkloadUnfit => Act,
+    /// Scaling the StatefulSet down would delete the member's claim.
+    ScaleDownDeletesClaim => Act,
+    /// The member's volume and the target's cannot be mounted in one pod.
+    TopologyMismatch => Act,
+    /// The member that would be stopped is not registered in ZooKeeper.
+    MemberNotRegistered => Retry,
+    /// The member that would be stopped is the master, and `spec.cold.ifMaster` is `Refuse`.
+    MemberIsMaster => Act,
+    /// The API server refuses to scale the StatefulSet.
+    ScaleRefused => Retry,
+    /// The member did not stop in time; it was started again.
+    MemberDidNotStop => Retry,
+    /// Somebody scaled the StatefulSet while its member was stopped or copied.
+    ScaledMeanwhile => Act,
+    /// The member's store was not shut down cleanly.
+    UncleanShutdown => Retry,
+    /// The member's store changed while it was copied.
+    SourceChanged => Retry,
+    /// The member's store cannot be read from its volume.
+    SourceUnreadable => Act,
+
     // The tool.
     /// The tool's command cannot be executed in `spec.tool.image`.
     ToolNotFound => Act,
@@ -149,6 +181,10 @@ reasons! {
     VerificationFailed => Act,
     /// The real engine could not open a copy of the store.
     BootFailed => Act,
+    /// The point that `spec.adopt` names is not on the target.
+    PointMissing => Act,
+    /// The point that `spec.adopt` names is that of another `GraphBackup`.
+    PointTaken => Act,
     /// A foreign folder stands where the point would be published.
     PointExists => Act,
 }

@@ -1,16 +1,18 @@
 //! Does what was decided: the only place that writes. Each write can be repeated.
 
+use super::build::{self, Task};
 use super::decide::{Ending, Step};
 use super::event::{event, removal_event};
 use super::removal::{PRUNE_AGAIN, Removal, other_finalizers};
+use super::status;
 use super::validate::ValidBackup;
-use super::world::JobRef;
-use super::{build, status};
+use super::world::{JobRef, ScaleTo};
 use crate::agent::run::Owner;
 use crate::api::{Attempt, GraphBackup, GraphBackupStatus, Reason};
 use crate::client::{CallError, call};
 use crate::cluster_lock::ClusterLocks;
 use chrono::{DateTime, Utc};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
@@ -73,7 +75,8 @@ pub struct Hands<'a> {
 /// The order is: Event (its name makes it unique), the cluster's lock, status (the intent), then the Job. A crash in between
 /// leaves a state in which the same step, or the one after it, is decided again. A Job that the API server refuses ends
 /// its attempt at once: nothing has run. The lock is taken before the first attempt is recorded, and given back before
-/// the end is: then nothing of this backup runs any more.
+/// the end is: then nothing of this backup runs any more. The member of a cold backup is recorded before it is stopped, and
+/// started before that is recorded.
 pub async fn apply(
     hands: &Hands<'_>,
     backup: &ValidBackup,
@@ -84,31 +87,48 @@ pub async fn apply(
     if let Step::Start { attempt, take_lock: true } = step {
         take_lock(hands, backup, attempt, now).await?;
     }
+    if matches!(step, Step::Check | Step::StopMember(_) | Step::StartMember(Some(_))) {
+        // A stale object would check or scale for an attempt that is over.
+        require_unchanged(hands, backup).await?;
+    }
+    if let Step::StartMember(Some(to)) = step {
+        scale(hands, backup, to).await?;
+    }
     let (status, version) = record(hands, backup, before, step, now).await?;
-    let created = match step {
+    let done = match step {
+        // The member has to stop first.
+        Step::Start { attempt, .. } if attempt.stopped.as_ref().is_some_and(|stopped| stopped.gone_time.is_none()) => {
+            Ok(())
+        }
         Step::Start { attempt, .. } => {
-            let job = build::backup_job(backup, &status, attempt, hands.operator_image, now)?;
+            let job = build::backup_job(backup, &status, attempt, Task::Backup, hands.operator_image, now)?;
             create_job(hands, backup, job).await
         }
         Step::Inspect => create_inspect_job(hands, backup, &status).await,
+        Step::Adopt => create_job(hands, backup, build::adopt_job(backup, hands.operator_image)?).await,
+        Step::Check => create_check_job(hands, backup, &status, now).await,
+        Step::StopMember(to) => scale(hands, backup, to).await,
         Step::DeleteJob(job) => delete_job(hands, backup, job).await,
         Step::BreakLock(lock) => {
             lead(hands)?;
             Ok(hands.locks.delete(lock).await?)
         }
-        Step::Wait(_) | Step::CloseAttempt(_) | Step::Succeed(_) | Step::Fail(_) => Ok(()),
+        Step::Wait(_) | Step::StartMember(_) | Step::CloseAttempt(_) | Step::Succeed(_) | Step::Fail(_) => Ok(()),
     };
-    match created {
-        Err(ApplyError::Call(refused @ CallError::Refused { .. }))
-            if matches!(step, Step::Start { .. } | Step::Inspect) =>
-        {
-            let ending = Ending { reason: Reason::JobRefused, message: refused.to_string(), pod_uid: None };
+    let refusal = match step {
+        Step::Start { .. } | Step::Check | Step::Inspect | Step::Adopt => Some(Reason::JobRefused),
+        Step::StopMember(_) => Some(Reason::ScaleRefused),
+        _ => None,
+    };
+    match (done, refusal) {
+        (Err(ApplyError::Call(refused @ CallError::Refused { .. })), Some(reason)) => {
+            let ending = Ending::new(reason, refused.to_string());
             let backup = ValidBackup { resource_version: version, ..backup.clone() };
             let (status, _) = record(hands, &backup, &status, &Step::CloseAttempt(ending), now).await?;
             Ok(status)
         }
-        Err(error) => Err(error),
-        Ok(()) => Ok(status),
+        (Err(error), _) => Err(error),
+        (Ok(()), _) => Ok(status),
     }
 }
 
@@ -131,7 +151,7 @@ async fn record(
     let after = status::after(backup, before, step, now);
     // What creates a Job always writes first: an object that has moved on refuses it, and with it the Job of a step that
     // is not the next one any more.
-    let creates = matches!(step, Step::Start { .. } | Step::Inspect);
+    let creates = matches!(step, Step::Start { .. } | Step::Inspect | Step::Adopt);
     let version = if after == *before && !creates {
         backup.resource_version.clone()
     } else {
@@ -209,6 +229,19 @@ pub async fn refuse(
     Ok(())
 }
 
+/// Sets the replicas of the members' StatefulSet, if that is still as it was read.
+async fn scale(hands: &Hands<'_>, backup: &ValidBackup, to: &ScaleTo) -> Result<(), ApplyError> {
+    let Some(cold) = &backup.cold else { return Ok(()) };
+    lead(hands)?;
+    let sets: Api<StatefulSet> = Api::namespaced(hands.client.clone(), &backup.owner.namespace);
+    let patch = json!({"metadata": {"resourceVersion": to.resource_version}, "spec": {"replicas": to.replicas}});
+    let (name, params, patch) = (&cold.workload.stateful_set, PatchParams::default(), Patch::Merge(&patch));
+    match call("scale the StatefulSet of the members", sets.patch_scale(name, &params, &patch)).await {
+        Ok(_) | Err(CallError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 async fn create_inspect_job(
     hands: &Hands<'_>,
     backup: &ValidBackup,
@@ -218,6 +251,17 @@ async fn create_inspect_job(
         return Ok(());
     };
     let job = build::inspect_job(backup, attempt, &inspection.job, hands.operator_image)?;
+    create_job(hands, backup, job).await
+}
+
+async fn create_check_job(
+    hands: &Hands<'_>,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    now: DateTime<Utc>,
+) -> Result<(), ApplyError> {
+    let Some(attempt) = status.attempts.last() else { return Ok(()) };
+    let job = build::backup_job(backup, status, attempt, Task::Check, hands.operator_image, now)?;
     create_job(hands, backup, job).await
 }
 
@@ -243,6 +287,11 @@ pub async fn apply_removal(
         Removal::Stop(job) => {
             delete_job(hands, backup, job).await?;
             Ok(Some(STOPPING))
+        }
+        Removal::StartMember(to) => {
+            require_unchanged(hands, backup).await?;
+            scale(hands, backup, to).await?;
+            Ok(Some(Duration::ZERO))
         }
         Removal::Prune => {
             let job = build::prune_job(backup, status, hands.operator_image)?;

@@ -1,26 +1,27 @@
 //! The Jobs of a backup, built from a [`ValidBackup`]. Pure.
 
+use super::cold::{self, CHECK_DEADLINE};
 use super::decide::{DEADLINE_MARGIN, dead_pods, deadline_left};
 use super::removal::places;
 use super::validate::ValidBackup;
 use crate::agent::run::{
-    AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, Plan, PruneRun, RUN_VARIABLE, TARGET_MOUNT,
+    AGENT_MOUNT, BackupRun, InspectRun, Owner, POD_UID_VARIABLE, Plan, PruneRun, RUN_VARIABLE, SOURCE_MOUNT,
+    TARGET_MOUNT,
 };
 use crate::agent::verdict::MESSAGE_PATH;
 use crate::api::names::{
-    ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL,
-    prune_job as prune_job_name,
+    self, ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL,
 };
-use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus};
+use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus, StoreId};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext, Volume, VolumeMount,
+    PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::Resource;
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ const PRUNE_SECONDS: i64 = 3600;
 pub enum Task {
     /// Make an attempt.
     Backup,
+    /// Say whether a cold copy can be made.
+    Check,
     /// Say whether an attempt published.
     Inspect,
     /// Remove the files of a deleted object.
@@ -53,17 +56,19 @@ impl Task {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Backup => "backup",
+            Self::Check => "check",
             Self::Inspect => "inspect",
             Self::Prune => "prune",
         }
     }
 }
 
-/// The Job of an attempt. `operator_image` holds the agent.
+/// The Job of an attempt, or the one that checks beforehand. `operator_image` holds the agent.
 pub fn backup_job(
     backup: &ValidBackup,
     status: &GraphBackupStatus,
     attempt: &Attempt,
+    task: Task,
     operator_image: &str,
     now: DateTime<Utc>,
 ) -> Result<Job, serde_json::Error> {
@@ -74,7 +79,7 @@ pub fn backup_job(
         source: backup.source.clone(),
         cluster_name: backup.cluster_name.clone(),
         fence: attempt.fence.clone(),
-        plan: plan(backup.backup_type, attempt),
+        plan: plan(backup, attempt),
         command: backup.command.clone(),
         place: backup.place(attempt.store_id),
         boot_command: backup.boot_command.clone(),
@@ -84,19 +89,20 @@ pub fn backup_job(
         image: backup.image.clone(),
         dead_pods: dead_pods(status),
     };
+    let stopped = backup.cold.as_ref().zip(attempt.stopped.as_ref());
+    let source = stopped.map(|(cold, stopped)| cold::claim_of(cold, &stopped.pod));
+    let mut mounts =
+        vec![mount("target", TARGET_MOUNT, false), mount("agent", AGENT_MOUNT, true), mount("tmp", "/tmp", false)];
+    mounts.extend(source.iter().map(|_| mount("source", SOURCE_MOUNT, true)));
     let mut env = backup.env.clone();
     env.extend(agent_env(&serde_json::to_string(&run)?));
     let tool = Container {
         image: Some(backup.image.clone()),
         env: Some(env),
         resources: backup.pod_template.resources.clone(),
-        volume_mounts: Some(vec![
-            mount("target", TARGET_MOUNT, false),
-            mount("agent", AGENT_MOUNT, true),
-            mount("tmp", "/tmp", false),
-        ]),
+        volume_mounts: Some(mounts),
         working_dir: Some("/tmp".to_owned()),
-        ..agent_container(Task::Backup, format!("{AGENT_MOUNT}/graph-backup-operator"))
+        ..agent_container(task, format!("{AGENT_MOUNT}/graph-backup-operator"))
     };
     let install = Container {
         name: "agent".to_owned(),
@@ -107,23 +113,42 @@ pub fn backup_job(
         volume_mounts: Some(vec![mount("agent", AGENT_MOUNT, false)]),
         ..Container::default()
     };
-    let volumes = vec![claim(backup), scratch("agent", Some("64Mi")), scratch("tmp", None)];
-    let seconds = left + DEADLINE_MARGIN;
-    let pod = pod_spec(backup, vec![install], tool, volumes);
-    Ok(job(
-        backup,
-        Some(attempt),
-        &attempt.job,
-        Task::Backup,
-        i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX),
-        pod,
-    ))
+    let mut volumes = vec![claim(backup), scratch("agent", Some("64Mi")), scratch("tmp", None)];
+    volumes.extend(source.map(|claim| read_only(&claim)));
+    let mut pod = pod_spec(backup, vec![install], tool, volumes);
+    let (name, seconds) = match (task, &attempt.stopped) {
+        (Task::Check, Some(stopped)) => {
+            beside(&mut pod, &stopped.pod);
+            let name = names::check_job(&backup.owner.name, &backup.owner.uid, attempt.number);
+            (name, backup.pod_start_deadline + CHECK_DEADLINE)
+        }
+        _ => (attempt.job.clone(), left + DEADLINE_MARGIN),
+    };
+    let seconds = i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX);
+    Ok(job(backup, Some(attempt), &name, task, seconds, pod))
 }
 
-fn plan(wanted: BackupType, attempt: &Attempt) -> Plan {
-    match &attempt.parent {
-        Some(parent) => Plan::Incremental { parent: parent.clone(), or_full: wanted == BackupType::Auto },
-        None => Plan::Full,
+/// Puts a pod on the node of another one: as long as that runs, its volume may be mounted there only.
+fn beside(pod: &mut PodSpec, other: &str) {
+    let label = ("statefulset.kubernetes.io/pod-name".to_owned(), other.to_owned());
+    let term = PodAffinityTerm {
+        label_selector: Some(LabelSelector { match_labels: Some([label].into()), match_expressions: None }),
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    let affinity = pod.affinity.get_or_insert_default().pod_affinity.get_or_insert_default();
+    affinity.required_during_scheduling_ignored_during_execution.get_or_insert_default().push(term);
+}
+
+fn plan(backup: &ValidBackup, attempt: &Attempt) -> Plan {
+    match (&attempt.parent, &backup.cold, &attempt.stopped) {
+        (_, Some(cold), Some(stopped)) => {
+            Plan::Cold { store_path: cold.workload.store_path.clone(), alone: stopped.replicas == 1 }
+        }
+        (Some(parent), ..) => {
+            Plan::Incremental { parent: parent.clone(), or_full: backup.backup_type == BackupType::Auto }
+        }
+        (None, ..) => Plan::Full,
     }
 }
 
@@ -134,16 +159,28 @@ pub fn inspect_job(
     name: &str,
     operator_image: &str,
 ) -> Result<Job, serde_json::Error> {
-    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(attempt.store_id) };
+    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(attempt.store_id), adopt: false };
+    Ok(job(backup, Some(attempt), name, Task::Inspect, INSPECT_SECONDS, inspection(backup, &run, operator_image)?))
+}
+
+/// The Job that reads a point back that is adopted.
+pub fn adopt_job(backup: &ValidBackup, operator_image: &str) -> Result<Job, serde_json::Error> {
+    let cluster = backup.adopt.unwrap_or(StoreId { creation_time: 0, random_id: 0 });
+    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(cluster), adopt: true };
+    let name = names::adopt_job(&backup.owner.name, &backup.owner.uid);
+    let seconds = i64::try_from(backup.run_deadline.as_secs()).unwrap_or(i64::MAX);
+    Ok(job(backup, None, &name, Task::Inspect, seconds, inspection(backup, &run, operator_image)?))
+}
+
+fn inspection(backup: &ValidBackup, run: &InspectRun, operator_image: &str) -> Result<PodSpec, serde_json::Error> {
     let inspect = Container {
         image: Some(operator_image.to_owned()),
-        env: Some(agent_env(&serde_json::to_string(&run)?)),
+        env: Some(agent_env(&serde_json::to_string(run)?)),
         resources: Some(small()),
         volume_mounts: Some(vec![mount("target", TARGET_MOUNT, true)]),
         ..agent_container(Task::Inspect, "/graph-backup-operator".to_owned())
     };
-    let pod = pod_spec(backup, Vec::new(), inspect, vec![claim(backup)]);
-    Ok(job(backup, Some(attempt), name, Task::Inspect, INSPECT_SECONDS, pod))
+    Ok(pod_spec(backup, Vec::new(), inspect, vec![claim(backup)]))
 }
 
 /// The Job that removes the files of a deleted object.
@@ -152,7 +189,10 @@ pub fn prune_job(
     status: &GraphBackupStatus,
     operator_image: &str,
 ) -> Result<Job, serde_json::Error> {
-    let run = PruneRun { owner: backup.owner.clone(), places: places(backup, status) };
+    // The files of an adopted point carry the UID of the object that made it.
+    let maker = status.point.as_ref().and_then(|point| point.owner_uid.clone());
+    let owner = Owner { uid: maker.unwrap_or_else(|| backup.owner.uid.clone()), ..backup.owner.clone() };
+    let run = PruneRun { owner, places: places(backup, status) };
     let prune = Container {
         image: Some(operator_image.to_owned()),
         env: Some(agent_env(&serde_json::to_string(&run)?)),
@@ -161,7 +201,7 @@ pub fn prune_job(
         ..agent_container(Task::Prune, "/graph-backup-operator".to_owned())
     };
     let pod = pod_spec(backup, Vec::new(), prune, vec![claim(backup)]);
-    let name = prune_job_name(&backup.owner.name, &backup.owner.uid);
+    let name = names::prune_job(&backup.owner.name, &backup.owner.uid);
     Ok(job(backup, None, &name, Task::Prune, PRUNE_SECONDS, pod))
 }
 
@@ -304,6 +344,12 @@ fn small() -> ResourceRequirements {
 fn claim(backup: &ValidBackup) -> Volume {
     let source = PersistentVolumeClaimVolumeSource { claim_name: backup.target.claim_name.clone(), read_only: None };
     Volume { name: "target".to_owned(), persistent_volume_claim: Some(source), ..Volume::default() }
+}
+
+/// The volume of a stopped member. Mounted like this, it keeps its files' groups and modes as they are.
+fn read_only(claim: &str) -> Volume {
+    let source = PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), read_only: Some(true) };
+    Volume { name: "source".to_owned(), persistent_volume_claim: Some(source), ..Volume::default() }
 }
 
 fn scratch(name: &str, limit: Option<&str>) -> Volume {

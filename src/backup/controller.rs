@@ -3,12 +3,13 @@
 use super::apply::{ApplyError, Hands, apply, apply_removal, refuse, set_finalizers};
 use super::decide::{Step, decide};
 use super::observe::{Eyes, observe, observe_remains};
-use super::parent::{Parents, newest_parent};
-use super::removal::{Removal, change_of_finalizers, decide_removal, has_finalizer, other_finalizers};
+use super::points::{Points, newest_parent, taken_by};
+use super::removal::{Removal, change_of_finalizers, decide_removal, has_finalizer, may_go, other_finalizers};
 use super::status::{is_terminal, success};
-use super::validate::validate;
+use super::validate::{ValidBackup, validate};
+use crate::agent::run::Owner;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::api::{DeletionPolicy, GraphBackup, GraphBackupStatus, Reason};
+use crate::api::{GraphBackup, GraphBackupStatus, Parent, Reason, StoreId};
 use crate::client::CallError;
 use crate::cluster_lock::ClusterLocks;
 use crate::discovery::Discovery;
@@ -19,7 +20,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::collections::HashMap;
@@ -46,8 +47,8 @@ pub struct Context {
     pub discovery: Arc<dyn Discovery>,
     /// The locks of the database clusters.
     pub locks: ClusterLocks,
-    /// Finds the earlier point of an incremental backup.
-    pub parents: Parents,
+    /// The points of other objects.
+    pub points: Arc<dyn Points>,
     /// The time.
     pub clock: Clock,
     /// Image that holds the agent.
@@ -78,6 +79,19 @@ impl Failing {
     }
 }
 
+/// What the controller itself watches.
+struct Known(Store<DeserializeGuard<GraphBackup>>);
+
+impl Points for Known {
+    fn newest_parent(&self, backup: &ValidBackup, store: StoreId) -> Option<Parent> {
+        newest_parent(backup, store, self.0.state().iter().filter_map(|object| object.0.as_ref().ok()))
+    }
+
+    fn taken_by(&self, backup: &ValidBackup, store: StoreId) -> Option<String> {
+        taken_by(backup, store, self.0.state().iter().filter_map(|object| object.0.as_ref().ok()))
+    }
+}
+
 /// Runs the controller of one namespace until `shutdown` resolves, then lets running passes end.
 ///
 /// Earlier points are looked up in what the controller itself watches.
@@ -89,11 +103,7 @@ pub async fn run(mut context: Context, namespace: &str, shutdown: impl Future<Ou
     let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, namespace);
     let namespace = namespace.to_owned();
     let controller = Controller::new(backups, watcher::Config::default());
-    let known = controller.store();
-    context.parents = Arc::new(move |backup, store| {
-        let objects = known.state();
-        newest_parent(backup, store, objects.iter().filter_map(|object| object.0.as_ref().ok()))
-    });
+    context.points = Arc::new(Known(controller.store()));
     controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns(jobs, ours.clone())
@@ -175,21 +185,28 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
         client: &context.client,
         discovery: context.discovery.as_ref(),
         locks: &context.locks,
-        parents: &context.parents,
+        points: context.points.as_ref(),
     };
     let world = observe(&eyes, &backup, &status, now).await?;
     let step = decide(&backup, &status, world, now);
     apply(&hands, &backup, &status, &step, now).await?;
-    tell(&backup.owner.name, &step, &context.metrics);
+    tell(&backup.owner, &step, &context.metrics);
     Ok(match step {
         Step::Wait(waiting) => Some(waiting.look_again),
-        Step::Succeed(_) | Step::Fail(_) => None,
-        Step::BreakLock(_) => Some(Duration::ZERO),
-        Step::Start { .. } | Step::Inspect | Step::CloseAttempt(_) | Step::DeleteJob(_) => Some(AFTER_A_WRITE),
+        // The finalizer of a member's backup goes with the next pass; this is for a lost event.
+        Step::Succeed(_) | Step::Fail(_) => has_finalizer(object).then_some(AFTER_A_WRITE),
+        Step::BreakLock(_) | Step::StopMember(_) => Some(Duration::ZERO),
+        Step::Start { .. }
+        | Step::StartMember(_)
+        | Step::Check
+        | Step::Adopt
+        | Step::Inspect
+        | Step::CloseAttempt(_)
+        | Step::DeleteJob(_) => Some(AFTER_A_WRITE),
     })
 }
 
-/// A deleted object: its files go first, where its policy says so.
+/// A deleted object: the member that it stopped is started and its files go first, where its policy says so.
 async fn remove(
     hands: &Hands<'_>,
     object: &GraphBackup,
@@ -199,12 +216,12 @@ async fn remove(
     if !has_finalizer(object) {
         return Ok(None);
     }
-    let (true, Ok(backup)) = (object.spec.deletion_policy == DeletionPolicy::Delete, validate(object)) else {
+    let (false, Ok(backup)) = (may_go(object, status), validate(object)) else {
         set_finalizers(hands, object, other_finalizers(object)).await?;
         return Ok(None);
     };
-    let remains = observe_remains(hands.client, &backup).await?;
-    let removal = decide_removal(&backup, status, remains, now);
+    let remains = observe_remains(hands.client, &backup, status).await?;
+    let removal = decide_removal(&backup, object.spec.deletion_policy, status, remains, now);
     let again = apply_removal(hands, object, &backup, status, &removal, now).await?;
     tell_removal(&backup.owner.name, &removal);
     Ok(again)
@@ -214,6 +231,7 @@ fn tell_removal(name: &str, removal: &Removal) {
     match removal {
         Removal::LetGo(why) => tracing::info!(backup = name, why, "deleted"),
         Removal::Stop(job) => tracing::info!(backup = name, job = job.name, "Job of a deleted object stopped"),
+        Removal::StartMember(_) => tracing::info!(backup = name, "the member that a deleted object stopped is started"),
         Removal::Prune => tracing::info!(backup = name, "the files of a deleted object are being removed"),
         Removal::Failed { reason, message, .. } => {
             tracing::warn!(backup = name, %reason, "files not removed: {message}");
@@ -223,7 +241,8 @@ fn tell_removal(name: &str, removal: &Removal) {
 }
 
 /// Log and metrics of what was done.
-fn tell(name: &str, step: &Step, metrics: &Metrics) {
+fn tell(owner: &Owner, step: &Step, metrics: &Metrics) {
+    let name = &owner.name;
     match step {
         Step::Wait(waiting) => tracing::debug!(backup = name, reason = %waiting.reason, "waits: {}", waiting.message),
         Step::Start { attempt, .. } => {
@@ -234,12 +253,21 @@ fn tell(name: &str, step: &Step, metrics: &Metrics) {
             metrics.attempt_failed(ending.reason);
             tracing::warn!(backup = name, reason = %ending.reason, "attempt failed: {}", ending.message);
         }
+        Step::Adopt => tracing::info!(backup = name, "the point to be adopted is read back"),
+        Step::Check => tracing::info!(backup = name, "whether a cold copy can be made is being checked"),
+        Step::StopMember(to) => tracing::info!(backup = name, replicas = to.replicas, "the member is being stopped"),
+        Step::StartMember(Some(to)) => {
+            tracing::info!(backup = name, replicas = to.replicas, "the member is started again");
+        }
+        Step::StartMember(None) => {
+            tracing::info!(backup = name, "there are no replicas to put back");
+        }
         Step::BreakLock(lock) => {
             tracing::info!(backup = name, lease = lock.name, "lock of a holder that is gone deleted");
         }
         Step::DeleteJob(job) => tracing::info!(backup = name, job = job.name, "Job of a closed attempt deleted"),
         Step::Succeed(point) => {
-            metrics.succeeded(success(point).0, point);
+            metrics.succeeded(success(point, &owner.uid).0, point);
             tracing::info!(backup = name, bytes = point.bytes, digest = point.manifest_digest, "succeeded");
         }
         Step::Fail(ending) => {

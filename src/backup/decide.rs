@@ -1,7 +1,9 @@
 //! The next step of a backup: a pure function of the object, the world and the time.
 
+use super::adopt;
+use super::cold;
 use super::validate::ValidBackup;
-use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, Site, SiteLock, World};
+use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, ScaleTo, Site, SiteLock, World};
 use crate::agent::verdict::{Published, Verdict};
 use crate::api::{Attempt, BackupType, Fence, GraphBackupStatus, Movement, Reason, Remedy, names, now_seconds};
 use crate::cluster_lock::HeldLock;
@@ -31,16 +33,24 @@ const LOOK_WHILE_RUNNING: Duration = Duration::from_mins(10);
 pub enum Step {
     /// Nothing, until the object or a Job changes, or the time has come.
     Wait(Waiting),
-    /// Take the cluster's lock if it is not ours yet, record the attempt, then create its Job. Also used to create the Job of a
-    /// recorded attempt again.
+    /// Take the cluster's lock if it is not ours yet, record the attempt, then create its Job, unless a member has to stop first.
+    /// Also used when that has stopped, and to create the Job of a recorded attempt again.
     Start {
         /// The attempt.
         attempt: Box<Attempt>,
         /// Whether the lock is to be taken first.
         take_lock: bool,
     },
+    /// Create the Job that checks whether a cold copy can be made.
+    Check,
+    /// Scale the StatefulSet down by the member that is to be copied.
+    StopMember(ScaleTo),
+    /// Put the replicas back if they are still as the backup left them, then record that.
+    StartMember(Option<ScaleTo>),
     /// Delete the lock that an object left behind.
     BreakLock(HeldLock),
+    /// Record that the point to be adopted is read back, then create the Job that does it.
+    Adopt,
     /// Record that the volume is asked, then create the Job that asks.
     Inspect,
     /// Record why the newest attempt failed; another one may follow.
@@ -76,7 +86,8 @@ pub struct Ending {
 }
 
 impl Ending {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
+    /// Without a pod.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), pod_uid: None }
     }
 }
@@ -95,26 +106,52 @@ pub fn attempt_due(backup: &ValidBackup, status: &GraphBackupStatus, now: DateTi
 
 /// What every part of one decision looks at.
 #[derive(Clone, Copy)]
-struct Pass<'a> {
-    backup: &'a ValidBackup,
-    status: &'a GraphBackupStatus,
-    now: DateTime<Utc>,
+pub(super) struct Pass<'a> {
+    pub backup: &'a ValidBackup,
+    pub status: &'a GraphBackupStatus,
+    pub now: DateTime<Utc>,
 }
 
 /// Decides the next step.
 pub fn decide(backup: &ValidBackup, status: &GraphBackupStatus, world: World, now: DateTime<Utc>) -> Step {
     let pass = Pass { backup, status, now };
+    if let Some(store) = backup.adopt {
+        return match world {
+            World::Adopting(seen) => adopt::next(&pass, store, seen),
+            World::Idle { .. } | World::Stopping { .. } | World::Open { .. } => changed_while_read(),
+        };
+    }
     match (world, open_attempt(status)) {
-        (World::Open { backup: job, inspect }, Some(attempt)) => decide_open(&pass, attempt, job, inspect),
+        (World::Stopping { check, member }, Some(attempt)) => match cold::away(attempt) {
+            Some(stopped) => cold::stop(&pass, attempt, stopped, &member, check),
+            None => changed_while_read(),
+        },
+        (World::Open { backup: job, inspect, member }, Some(attempt)) => {
+            let first = member.as_ref().and_then(|member| cold::next(&pass, attempt, member, &job));
+            match first.unwrap_or_else(|| decide_open(&pass, attempt, job, inspect)) {
+                Step::Wait(waiting) if member.is_some() => Step::Wait(cold::watchful(waiting)),
+                step => step,
+            }
+        }
         (World::Idle { leftover: Some(job), .. }, None) => Step::DeleteJob(job),
+        (World::Idle { member: Some(member), ground, .. }, None) => match status.attempts.last().and_then(cold::away) {
+            Some(stopped) => Step::StartMember(cold::put_back(stopped, &member)),
+            None => decide_idle(&pass, ground),
+        },
         (World::Idle { ground, .. }, None) => decide_idle(&pass, ground),
         // The world was read for another state than the one decided on: read it again.
-        (World::Idle { .. }, Some(_)) | (World::Open { .. }, None) => Step::Wait(Waiting {
-            reason: Reason::Pending,
-            message: "the state changed while it was read".to_owned(),
-            look_again: LOOK_AGAIN.0,
-        }),
+        (World::Idle { .. }, Some(_))
+        | (World::Open { .. } | World::Stopping { .. }, None)
+        | (World::Adopting(_), _) => changed_while_read(),
     }
+}
+
+fn changed_while_read() -> Step {
+    Step::Wait(Waiting {
+        reason: Reason::Pending,
+        message: "the state changed while it was read".to_owned(),
+        look_again: LOOK_AGAIN.0,
+    })
 }
 
 fn decide_idle(pass: &Pass<'_>, ground: Option<Ground>) -> Step {
@@ -144,19 +181,29 @@ fn decide_idle(pass: &Pass<'_>, ground: Option<Ground>) -> Step {
         Some(Ground::NotFound(error)) => {
             Step::Wait(Waiting { reason: error.reason(), message: error.to_string(), look_again })
         }
-        Some(Ground::ClaimMissing) => Step::Wait(Waiting {
-            reason: Reason::TargetClaimMissing,
-            message: format!(
-                "PersistentVolumeClaim {} does not exist in namespace {}: create it, or correct spec.target.claimName in a new GraphBackup",
-                backup.target.claim_name, backup.owner.namespace
-            ),
-            look_again,
-        }),
+        Some(Ground::Unfit(unfit)) if unfit.reason.remedy() == Remedy::Act => {
+            Step::Fail(Ending::new(unfit.reason, unfit.message))
+        }
+        Some(Ground::Unfit(unfit)) => Step::Wait(Waiting { reason: unfit.reason, message: unfit.message, look_again }),
+        Some(Ground::ClaimMissing) => Step::Wait(claim_missing(backup, look_again)),
         None => Step::Wait(Waiting {
             reason: Reason::Pending,
             message: "waiting for the first look at the database".to_owned(),
             look_again,
         }),
+    }
+}
+
+/// The target claim is waited for.
+pub(super) fn claim_missing(backup: &ValidBackup, look_again: Duration) -> Waiting {
+    Waiting {
+        reason: Reason::TargetClaimMissing,
+        message: format!(
+            "PersistentVolumeClaim {} does not exist in namespace {}: create it, or correct spec.target.claimName in a new \
+             GraphBackup",
+            backup.target.claim_name, backup.owner.namespace
+        ),
+        look_again,
     }
 }
 
@@ -197,6 +244,7 @@ fn next_attempt(pass: &Pass<'_>, site: Site) -> Attempt {
         job: names::backup_job(&backup.owner.name, &backup.owner.uid, number),
         store_id: site.located.store_id,
         parent: site.parent,
+        stopped: site.stopped,
         fence: site.located.fence,
         start_time: now_seconds(now),
         completion_time: None,
@@ -214,7 +262,7 @@ fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, inspect: JobSt
             let reason = if deadline_exceeded { Reason::DeadlineExceeded } else { Reason::JobLost };
             decide_inspect(pass, attempt, inspect, Ending { pod_uid, ..Ending::new(reason, "") })
         }
-        JobState::Absent if since(attempt.start_time, pass.now) < JOB_CREATION_GRACE => {
+        JobState::Absent if may_be_uncreated(decided_time(attempt), pass.now) => {
             Step::Start { attempt: Box::new(attempt.clone()), take_lock: false }
         }
         JobState::Absent => decide_inspect(pass, attempt, inspect, Ending::new(Reason::JobLost, "")),
@@ -229,7 +277,17 @@ fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, inspect: JobSt
     }
 }
 
-fn decide_active(pass: &Pass<'_>, job: &JobRef, created: DateTime<Utc>, start: PodStart) -> Step {
+/// When the Job of an attempt was decided: with its start, or when its member was gone.
+fn decided_time(attempt: &Attempt) -> DateTime<Utc> {
+    attempt.stopped.as_ref().and_then(|stopped| stopped.gone_time).unwrap_or(attempt.start_time)
+}
+
+/// Whether a Job that was decided then and is missing was perhaps never created.
+pub(super) fn may_be_uncreated(decided: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    since(decided, now) < JOB_CREATION_GRACE
+}
+
+pub(super) fn decide_active(pass: &Pass<'_>, job: &JobRef, created: DateTime<Utc>, start: PodStart) -> Step {
     let Pass { backup, status, now } = *pass;
     let used = since(status.start_time.unwrap_or(now), now);
     let run_left = (backup.run_deadline + 2 * DEADLINE_MARGIN).saturating_sub(used);
@@ -270,6 +328,19 @@ pub fn running(status: &GraphBackupStatus) -> Waiting {
                 look_again: DEADLINE_MARGIN,
             };
         }
+        Some(Attempt { stopped: Some(stopped), .. }) if stopped.gone_time.is_none() => {
+            return Waiting {
+                reason: Reason::StoppingMember,
+                message: format!(
+                    "pod {} (member {}) is stopped as soon as it is seen that its store can be copied",
+                    stopped.pod, stopped.member_id
+                ),
+                look_again: DEADLINE_MARGIN,
+            };
+        }
+        Some(Attempt { stopped: Some(stopped), job, .. }) => {
+            format!("Job {job} copies the store of pod {}, which is stopped", stopped.pod)
+        }
         Some(attempt) => format!("Job {} copies from {}", attempt.job, attempt.fence.endpoint()),
         None => String::new(),
     };
@@ -294,7 +365,7 @@ fn decide_inspect(pass: &Pass<'_>, attempt: &Attempt, inspect: JobState, lost: E
         JobState::Ended { verdict: Some(Verdict::Failed(failure)), .. } => {
             lost(format!(" and published nothing: {}", failure.message))
         }
-        JobState::Ended { verdict: None | Some(Verdict::Pruned), .. } => {
+        JobState::Ended { verdict: None | Some(Verdict::Pruned | Verdict::Ready), .. } => {
             lost(", and so did the Job that asked the volume".to_owned())
         }
         JobState::Foreign => lost(", and a foreign Job has the name of the one that would ask the volume".to_owned()),
@@ -325,7 +396,9 @@ fn judge(pass: &Pass<'_>, attempt: &Attempt, verdict: Verdict, pod_uid: Option<S
     let refuse = move |reason, message| end_attempt(pass, Ending { reason, message, pod_uid });
     let point = match verdict {
         Verdict::Failed(failure) => return refuse(failure.reason, failure.message),
-        Verdict::Pruned => return refuse(Reason::AgentFailed, "the agent answered another question".to_owned()),
+        Verdict::Pruned | Verdict::Ready => {
+            return refuse(Reason::AgentFailed, "the agent answered another question".to_owned());
+        }
         Verdict::Published(point) => point,
     };
     if point.owner_uid != pass.backup.owner.uid {
@@ -361,7 +434,7 @@ fn judge(pass: &Pass<'_>, attempt: &Attempt, verdict: Verdict, pod_uid: Option<S
     }
 }
 
-fn is_digest(text: &str) -> bool {
+pub(super) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
@@ -379,7 +452,7 @@ fn exhausted(backup: &ValidBackup, last: Option<&Attempt>) -> Ending {
 }
 
 /// Time ran out: the reason stays the one that held the backup up, where there is one.
-fn out_of_time(status: &GraphBackupStatus) -> Ending {
+pub(super) fn out_of_time(status: &GraphBackupStatus) -> Ending {
     let succeeded = status.conditions.iter().find(|c| c.type_ == crate::api::condition::SUCCEEDED);
     let held_up = succeeded.and_then(|c| parse_reason(&c.reason).map(|reason| (reason, c.message.as_str())));
     match held_up {
@@ -395,7 +468,10 @@ fn out_of_time(status: &GraphBackupStatus) -> Ending {
 
 /// Reasons of waiting that say more than that time ran out.
 fn names_an_obstacle(reason: Reason) -> bool {
-    !matches!(reason, Reason::Pending | Reason::Running | Reason::Inspecting | Reason::RetryScheduled)
+    !matches!(
+        reason,
+        Reason::Pending | Reason::Running | Reason::StoppingMember | Reason::Inspecting | Reason::RetryScheduled
+    )
 }
 
 /// Reads a reason back from a condition or an attempt.
@@ -430,7 +506,7 @@ fn jitter(uid: &str, attempt: u32, base: Duration) -> Duration {
 }
 
 /// A quarter of the time waited so far, within bounds: prompt at first, patient later, without any memory.
-fn look_again(status: &GraphBackupStatus, now: DateTime<Utc>) -> Duration {
+pub(super) fn look_again(status: &GraphBackupStatus, now: DateTime<Utc>) -> Duration {
     let waited = since(status_moment(status), now);
     (waited / 4).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1)
 }
@@ -441,7 +517,8 @@ fn status_moment(status: &GraphBackupStatus) -> DateTime<Utc> {
     newest.or(status.start_time).unwrap_or_default()
 }
 
-fn since(moment: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+/// Time from a moment to now; none where that is ahead.
+pub(super) fn since(moment: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
     (now - moment).to_std().unwrap_or(Duration::ZERO)
 }
 

@@ -27,12 +27,20 @@ pub fn event(
 ) -> Option<Event> {
     let (kind, reason, note, action) = match step {
         Step::Succeed(point) => {
-            let (reason, message) = success(point);
+            let (reason, message) = success(point, &owner.uid);
             ("Normal", reason, message, "Backup")
         }
         Step::CloseAttempt(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Attempt"),
         Step::Fail(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Backup"),
-        Step::Wait(_) | Step::Start { .. } | Step::BreakLock(_) | Step::Inspect | Step::DeleteJob(_) => return None,
+        Step::Wait(_)
+        | Step::Start { .. }
+        | Step::Adopt
+        | Step::Check
+        | Step::StopMember(_)
+        | Step::StartMember(_)
+        | Step::BreakLock(_)
+        | Step::Inspect
+        | Step::DeleteJob(_) => return None,
     };
     let turn = format!("{}.{}", status.attempts.len(), action.to_lowercase());
     Some(about(owner, resource_version, &turn, Said { kind, reason, note: &note, action }, instance, now))

@@ -1,20 +1,22 @@
 //! Reads what the next step depends on: live, so that nothing stale decides.
 
 use super::build::{AGENT_CONTAINER, Task};
+use super::cold;
 use super::decide::{attempt_due, open_attempt};
-use super::parent::Parents;
+use super::points::Points;
 use super::removal::Remains;
 use super::status::is_terminal;
 use super::validate::ValidBackup;
-use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, Site, SiteLock, World};
+use super::world::{Adoption, Ground, JobRef, JobState, MemberState, Obstacle, PodStart, Site, SiteLock, World};
 use crate::agent::run::Owner;
 use crate::agent::verdict::Verdict;
-use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, inspect_job, prune_job};
-use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus};
+use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, adopt_job, check_job, prune_job};
+use crate::api::{Attempt, BackupType, Cold, Fence, GraphBackup, GraphBackupStatus, ProbeMark, StoppedMember, StoreId};
 use crate::client::{CallError, call};
 use crate::cluster_lock::{ClusterLocks, HeldLock, Lock};
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Located};
 use chrono::{DateTime, Utc};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -36,8 +38,8 @@ pub struct Eyes<'a> {
     pub discovery: &'a dyn Discovery,
     /// The locks of the database clusters.
     pub locks: &'a ClusterLocks,
-    /// Finds the earlier point of an incremental backup.
-    pub parents: &'a Parents,
+    /// The points of other objects.
+    pub points: &'a dyn Points,
 }
 
 /// Reads the world for the next decision.
@@ -47,19 +49,55 @@ pub async fn observe(
     status: &GraphBackupStatus,
     now: DateTime<Utc>,
 ) -> Result<World, CallError> {
+    if let Some(store) = backup.adopt {
+        return observe_adoption(eyes, backup, store).await;
+    }
     match open_attempt(status) {
-        Some(attempt) => observe_open(eyes.client, backup, attempt).await,
+        Some(attempt) => observe_open(eyes, backup, attempt).await,
         None => observe_idle(eyes, backup, status, now).await,
     }
 }
 
-async fn observe_open(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<World, CallError> {
+async fn observe_adoption(eyes: &Eyes<'_>, backup: &ValidBackup, store: StoreId) -> Result<World, CallError> {
+    let name = adopt_job(&backup.owner.name, &backup.owner.uid);
+    let job = get_job(eyes.client, backup, &name).await?;
+    let job = object_job_state(eyes.client, backup, job.as_ref(), Task::Inspect).await?;
+    let claim = get_claim(eyes.client, backup).await?;
+    Ok(World::Adopting(Adoption { claim, taken_by: eyes.points.taken_by(backup, store), job }))
+}
+
+async fn observe_open(eyes: &Eyes<'_>, backup: &ValidBackup, attempt: &Attempt) -> Result<World, CallError> {
+    let client = eyes.client;
+    let member = member_state(eyes, backup, attempt).await?;
+    let is_to_stop = cold::away(attempt).is_some_and(|stopped| stopped.gone_time.is_none());
+    let member = match member {
+        Some(member) if is_to_stop => return observe_stopping(client, backup, attempt, member).await,
+        member => member,
+    };
     let state = job_state(client, backup, attempt, &attempt.job, Task::Backup).await?;
     let inspect = match &attempt.inspection {
         Some(inspection) => job_state(client, backup, attempt, &inspection.job, Task::Inspect).await?,
         None => JobState::Absent,
     };
-    Ok(World::Open { backup: state, inspect })
+    Ok(World::Open { backup: state, inspect, member })
+}
+
+async fn observe_stopping(
+    client: &Client,
+    backup: &ValidBackup,
+    attempt: &Attempt,
+    member: MemberState,
+) -> Result<World, CallError> {
+    let wanted = attempt.stopped.as_ref().map(|stopped| stopped.replicas);
+    let check = match &member {
+        MemberState::Present { replicas, .. } if Some(*replicas) == wanted => {
+            let name = check_job(&backup.owner.name, &backup.owner.uid, attempt.number);
+            job_state(client, backup, attempt, &name, Task::Check).await?
+        }
+        // It has done its part.
+        MemberState::Present { .. } | MemberState::WorkloadGone => JobState::Absent,
+    };
+    Ok(World::Stopping { check, member })
 }
 
 async fn observe_idle(
@@ -72,18 +110,68 @@ async fn observe_idle(
         Some(attempt) => leftover(eyes.client, backup, attempt).await?,
         None => None,
     };
-    let ground =
-        if leftover.is_none() && attempt_due(backup, status, now) { Some(ground(eyes, backup).await?) } else { None };
-    Ok(World::Idle { leftover, ground })
+    let member = match status.attempts.last() {
+        Some(attempt) => member_state(eyes, backup, attempt).await?,
+        None => None,
+    };
+    let due = leftover.is_none() && member.is_none() && attempt_due(backup, status, now);
+    let ground = if due { Some(ground(eyes, backup).await?) } else { None };
+    Ok(World::Idle { leftover, member, ground })
+}
+
+/// The member that an attempt stops, as long as its replicas are not put back.
+async fn member_state(
+    eyes: &Eyes<'_>,
+    backup: &ValidBackup,
+    attempt: &Attempt,
+) -> Result<Option<MemberState>, CallError> {
+    let (Some(cold), Some(stopped)) = (&backup.cold, cold::away(attempt)) else { return Ok(None) };
+    let mut state = scale_state(eyes.client, backup, cold, stopped).await?;
+    if let MemberState::Present { settled: true, replicas, registered, .. } = &mut state
+        && *replicas < stopped.replicas
+        && stopped.gone_time.is_none()
+    {
+        let members = eyes.discovery.members(&backup.source, backup.cluster_name.as_deref()).await;
+        *registered = Some(members.map(|members| members.iter().any(|member| member.id == stopped.member_id)));
+    }
+    Ok(Some(state))
+}
+
+/// The StatefulSet of a stopped member.
+pub async fn scale_state(
+    client: &Client,
+    backup: &ValidBackup,
+    cold: &Cold,
+    stopped: &StoppedMember,
+) -> Result<MemberState, CallError> {
+    let set = get_workload(client, backup, cold).await?;
+    let set = set.filter(|set| set.metadata.uid.as_deref() == Some(&stopped.stateful_set_uid));
+    let Some(set) = set else { return Ok(MemberState::WorkloadGone) };
+    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let settled = set
+        .status
+        .as_ref()
+        .is_some_and(|status| status.observed_generation >= set.metadata.generation && status.replicas == replicas);
+    Ok(MemberState::Present {
+        replicas,
+        generation: set.metadata.generation.unwrap_or_default(),
+        resource_version: set.resource_version().unwrap_or_default(),
+        settled,
+        registered: None,
+    })
+}
+
+async fn get_workload(client: &Client, backup: &ValidBackup, cold: &Cold) -> Result<Option<StatefulSet>, CallError> {
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &backup.owner.namespace);
+    call("read the StatefulSet of the members", sets.get_opt(&cold.workload.stateful_set)).await
 }
 
 /// A Job of a closed attempt that still works.
 async fn leftover(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<Option<JobRef>, CallError> {
-    let inspect = inspect_job(&backup.owner.name, &backup.owner.uid, attempt.number);
-    for name in [&attempt.job, &inspect] {
-        if name == &inspect && attempt.inspection.is_none() {
-            continue;
-        }
+    let (name, uid) = (&backup.owner.name, &backup.owner.uid);
+    let check = attempt.stopped.as_ref().map(|_| check_job(name, uid, attempt.number));
+    let inspect = attempt.inspection.as_ref().map(|inspection| inspection.job.clone());
+    for name in [Some(&attempt.job), check.as_ref(), inspect.as_ref()].into_iter().flatten() {
         if let Some(job) = get_job(client, backup, name).await?
             && is_ours(&job, backup)
             && finished(&job).is_none()
@@ -99,10 +187,17 @@ async fn ground(eyes: &Eyes<'_>, backup: &ValidBackup) -> Result<Ground, CallErr
     if !get_claim(eyes.client, backup).await? {
         return Ok(Ground::ClaimMissing);
     }
-    let located = match eyes.discovery.locate(&backup.source, backup.cluster_name.as_deref()).await {
+    let mut located = match eyes.discovery.locate(&backup.source, backup.cluster_name.as_deref()).await {
         Ok(located) => located,
         Err(error) => return Ok(Ground::NotFound(error)),
     };
+    let mut stopped = None;
+    if let Some(cold) = &backup.cold {
+        match choose(eyes, backup, cold, &located).await? {
+            Choice::Member(member, of_member) => (stopped, located) = (Some(member), of_member),
+            Choice::Nobody(ground) => return Ok(ground),
+        }
+    }
     let lock = match eyes.locks.look(located.store_id, &backup.owner).await? {
         Lock::Free => SiteLock::Free,
         Lock::Ours => SiteLock::Ours,
@@ -110,9 +205,43 @@ async fn ground(eyes: &Eyes<'_>, backup: &ValidBackup) -> Result<Ground, CallErr
     };
     let parent = match backup.backup_type {
         BackupType::Full => None,
-        BackupType::Incremental | BackupType::Auto => (eyes.parents)(backup, located.store_id),
+        BackupType::Incremental | BackupType::Auto => eyes.points.newest_parent(backup, located.store_id),
     };
-    Ok(Ground::Found(Box::new(Site { located, lock, parent })))
+    Ok(Ground::Found(Box::new(Site { located, stopped, lock, parent })))
+}
+
+/// Which member a cold backup would stop.
+enum Choice {
+    /// This one, and what tells its store.
+    Member(StoppedMember, Located),
+    /// None; why.
+    Nobody(Ground),
+}
+
+async fn choose(eyes: &Eyes<'_>, backup: &ValidBackup, cold: &Cold, located: &Located) -> Result<Choice, CallError> {
+    let unfit = |unfit| Ok(Choice::Nobody(Ground::Unfit(unfit)));
+    let target_claim = &backup.target.claim_name;
+    let workload = get_workload(eyes.client, backup, cold).await?;
+    let candidate = match cold::candidate(cold, workload.as_ref(), target_claim) {
+        Ok(candidate) => candidate,
+        Err(problem) => return unfit(problem),
+    };
+    let members = match eyes.discovery.members(&backup.source, backup.cluster_name.as_deref()).await {
+        Ok(members) => members,
+        Err(error) => return Ok(Choice::Nobody(Ground::NotFound(error))),
+    };
+    let master = match &located.fence {
+        Fence::Master(token) => Some(token.member_id),
+        Fence::Probe(_) => None,
+    };
+    let (id, endpoint) = match cold::registration(cold, &candidate, &members, master) {
+        Ok(registered) => registered,
+        Err(problem) => return unfit(problem),
+    };
+    // The store is told by the member it was: which one is master does not matter to it.
+    let fence = Fence::Probe(ProbeMark { endpoint, store_id: located.store_id });
+    let located = Located { store_id: located.store_id, fence };
+    Ok(Choice::Member(cold::to_be_stopped(&candidate, id), located))
 }
 
 /// Whether a lock's holder still needs it: an object that is gone or over, and has no Job that works, does not.
@@ -152,29 +281,49 @@ async fn jobs_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Job>
 }
 
 /// Reads what is left of a deleted object.
-pub async fn observe_remains(client: &Client, backup: &ValidBackup) -> Result<Remains, CallError> {
+pub async fn observe_remains(
+    client: &Client,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+) -> Result<Remains, CallError> {
     let jobs = jobs_of(client, &backup.owner.namespace, &backup.owner.uid).await?;
     let prunes = |job: &Job| job.labels().get(TASK_LABEL).map(String::as_str) == Some(Task::Prune.word());
     let at_work = |job: &&Job| {
         !prunes(job) && is_ours(job, backup) && finished(job).is_none() && job.metadata.deletion_timestamp.is_none()
     };
     let claim = get_claim(client, backup).await?;
+    let stopped = status.attempts.last().and_then(cold::away);
+    let member = match (&backup.cold, stopped) {
+        (Some(cold), Some(stopped)) => Some(scale_state(client, backup, cold, stopped).await?),
+        _ => None,
+    };
     let name = prune_job(&backup.owner.name, &backup.owner.uid);
     let job = get_job(client, backup, &name).await?;
-    let prune = match &job {
-        None => JobState::Absent,
-        Some(job) if !is_ours(job, backup) => JobState::Foreign,
-        Some(job) => {
-            let selector = format!("{BACKUP_UID_LABEL}={},{TASK_LABEL}={}", backup.owner.uid, Task::Prune.word());
-            summarize(job, &pods(client, backup, &selector).await?)
-        }
-    };
+    let prune = object_job_state(client, backup, job.as_ref(), Task::Prune).await?;
     Ok(Remains {
         at_work: jobs.iter().filter(at_work).map(job_ref).collect(),
+        member,
         claim,
         prune,
         prune_job: job.map(|job| (job_ref(&job), created(&job))),
     })
+}
+
+/// State of a Job that belongs to no attempt.
+async fn object_job_state(
+    client: &Client,
+    backup: &ValidBackup,
+    job: Option<&Job>,
+    task: Task,
+) -> Result<JobState, CallError> {
+    match job {
+        None => Ok(JobState::Absent),
+        Some(job) if !is_ours(job, backup) => Ok(JobState::Foreign),
+        Some(job) => {
+            let selector = format!("{BACKUP_UID_LABEL}={},{TASK_LABEL}={}", backup.owner.uid, task.word());
+            Ok(summarize(job, &pods(client, backup, &selector).await?))
+        }
+    }
 }
 
 fn created(job: &Job) -> DateTime<Utc> {

@@ -1,50 +1,69 @@
-//! What becomes of an object that is deleted: with `deletionPolicy: Delete` its files first, then the object. Pure.
+//! What becomes of an object that is deleted: a member that it stopped is started, with `deletionPolicy: Delete` its files
+//! are removed, then the object goes. Pure.
 
 use super::build::Task;
+use super::cold;
 use super::validate::ValidBackup;
-use super::world::{JobRef, JobState, PodStart};
+use super::world::{JobRef, JobState, MemberState, PodStart, ScaleTo};
 use crate::agent::run::Place;
 use crate::agent::verdict::Verdict;
-use crate::api::{DeletionPolicy, GraphBackup, GraphBackupStatus, Reason};
+use crate::api::{DeletionPolicy, GraphBackup, GraphBackupStatus, Method, Reason};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Keeps a deleted object until its files are removed.
-pub const FINALIZER: &str = "graphbackup.dev/files";
+pub const FILES_FINALIZER: &str = "graphbackup.dev/files";
+/// Keeps a deleted object until the member that it stopped is started.
+pub const MEMBER_FINALIZER: &str = "graphbackup.dev/member";
 
 /// From the creation of a Job that failed to remove the files to the next one.
 pub const PRUNE_AGAIN: Duration = Duration::from_mins(1);
 /// Longest time between two looks at a Job that removes the files.
 const LOOK_WHILE_PRUNING: Duration = Duration::from_mins(10);
 
-/// Whether the object carries our finalizer.
+fn is_ours(finalizer: &str) -> bool {
+    [FILES_FINALIZER, MEMBER_FINALIZER].contains(&finalizer)
+}
+
+/// Whether the object carries a finalizer of ours.
 pub fn has_finalizer(object: &GraphBackup) -> bool {
-    object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+    object.metadata.finalizers.iter().flatten().any(|finalizer| is_ours(finalizer))
 }
 
 /// The finalizers of others.
 pub fn other_finalizers(object: &GraphBackup) -> Vec<String> {
-    object.metadata.finalizers.iter().flatten().filter(|name| *name != FINALIZER).cloned().collect()
+    object.metadata.finalizers.iter().flatten().filter(|name| !is_ours(name)).cloned().collect()
 }
 
 /// The finalizers that the object should have, where they differ from those it has.
 ///
-/// It is set before the first file can exist, and follows `deletionPolicy` when that changes. An object that ended without
-/// an attempt has no files.
+/// That of the files is set before the first file can exist, and follows `deletionPolicy` when that changes; an object that
+/// ended without an attempt has no files. That of the member is there as long as a cold backup is at work.
 pub fn change_of_finalizers(object: &GraphBackup, over: bool) -> Option<Vec<String>> {
-    let without_files = over && object.status.as_ref().is_none_or(|status| status.attempts.is_empty());
-    let wanted = object.spec.deletion_policy == DeletionPolicy::Delete && !without_files;
-    match (wanted, has_finalizer(object)) {
-        (true, false) => Some(other_finalizers(object).into_iter().chain([FINALIZER.to_owned()]).collect()),
-        (false, true) => Some(other_finalizers(object)),
-        (true, true) | (false, false) => None,
+    let without_files =
+        over && object.status.as_ref().is_none_or(|status| status.attempts.is_empty() && status.point.is_none());
+    let wanted = [
+        (FILES_FINALIZER, object.spec.deletion_policy == DeletionPolicy::Delete && !without_files),
+        (MEMBER_FINALIZER, object.spec.method == Method::Cold && !over),
+    ];
+    let has = |name: &str| object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == name);
+    if wanted.iter().all(|(name, wanted)| has(name) == *wanted) {
+        return None;
     }
+    let ours = wanted.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| (*name).to_owned());
+    Some(other_finalizers(object).into_iter().chain(ours).collect())
+}
+
+/// Whether a deleted object may go without a further look.
+pub fn may_go(object: &GraphBackup, status: &GraphBackupStatus) -> bool {
+    object.spec.deletion_policy == DeletionPolicy::Retain && status.attempts.last().and_then(cold::away).is_none()
 }
 
 /// Where files of the object may be: its attempts may have found different stores.
 pub fn places(backup: &ValidBackup, status: &GraphBackupStatus) -> Vec<Place> {
-    let stores: BTreeSet<_> = status.attempts.iter().map(|attempt| attempt.store_id).collect();
+    let found = status.attempts.iter().map(|attempt| attempt.store_id);
+    let stores: BTreeSet<_> = found.chain(status.point.iter().map(|point| point.store_id)).collect();
     stores.into_iter().map(|store| backup.place(store)).collect()
 }
 
@@ -53,6 +72,8 @@ pub fn places(backup: &ValidBackup, status: &GraphBackupStatus) -> Vec<Place> {
 pub struct Remains {
     /// Jobs of the object that work and could still write.
     pub at_work: Vec<JobRef>,
+    /// The member that the newest attempt stopped, if its replicas are not put back yet.
+    pub member: Option<MemberState>,
     /// Whether the target claim exists.
     pub claim: bool,
     /// The Job that removes the files.
@@ -68,6 +89,8 @@ pub enum Removal {
     LetGo(Option<String>),
     /// Stop a Job that could still write.
     Stop(JobRef),
+    /// Put the replicas of the stopped member back.
+    StartMember(ScaleTo),
     /// Create the Job that removes the files.
     Prune,
     /// Say that the files could not be removed, then wait or try again.
@@ -86,6 +109,7 @@ pub enum Removal {
 /// Decides the next step of a removal.
 pub fn decide_removal(
     backup: &ValidBackup,
+    policy: DeletionPolicy,
     status: &GraphBackupStatus,
     remains: Remains,
     now: DateTime<Utc>,
@@ -95,6 +119,13 @@ pub fn decide_removal(
     }
     if let Some(job) = remains.at_work.into_iter().next() {
         return Removal::Stop(job);
+    }
+    let stopped = status.attempts.last().and_then(cold::away);
+    if let Some(to) = stopped.zip(remains.member.as_ref()).and_then(|(stopped, seen)| cold::put_back(stopped, seen)) {
+        return Removal::StartMember(to);
+    }
+    if policy == DeletionPolicy::Retain {
+        return Removal::LetGo(None);
     }
     if !remains.claim {
         return Removal::LetGo(Some(format!(
@@ -176,12 +207,13 @@ mod tests {
 
     fn remains(prune: JobState) -> Remains {
         let prune_job = (!matches!(prune, JobState::Absent)).then(|| (job(), at(0)));
-        Remains { at_work: Vec::new(), claim: true, prune, prune_job }
+        Remains { at_work: Vec::new(), member: None, claim: true, prune, prune_job }
     }
 
     fn decided(remains: Remains, second: i64) -> Removal {
-        let object = object("Delete", &[FINALIZER], &attempted());
-        decide_removal(&validate(&object).unwrap(), object.status.as_ref().unwrap(), remains, at(second))
+        let object = object("Delete", &[FILES_FINALIZER], &attempted());
+        let (backup, status) = (validate(&object).unwrap(), object.status.as_ref().unwrap());
+        decide_removal(&backup, DeletionPolicy::Delete, status, remains, at(second))
     }
 
     #[test]
@@ -189,15 +221,15 @@ mod tests {
         let change = |policy, finalizers: &[&str], status, over| {
             change_of_finalizers(&object(policy, finalizers, &status), over)
         };
-        let both = Some(vec!["other".to_owned(), FINALIZER.to_owned()]);
+        let both = Some(vec!["other".to_owned(), FILES_FINALIZER.to_owned()]);
         assert_eq!(change("Delete", &["other"], json!({}), false), both);
         assert_eq!(change("Delete", &["other"], attempted(), true), both);
-        assert_eq!(change("Delete", &[FINALIZER], attempted(), true), None);
-        assert_eq!(change("Retain", &["other", FINALIZER], attempted(), true), Some(vec!["other".to_owned()]));
+        assert_eq!(change("Delete", &[FILES_FINALIZER], attempted(), true), None);
+        assert_eq!(change("Retain", &["other", FILES_FINALIZER], attempted(), true), Some(vec!["other".to_owned()]));
         assert_eq!(change("Retain", &[], attempted(), true), None);
         // Over, and nothing was ever written.
         assert_eq!(change("Delete", &[], json!({}), true), None);
-        assert_eq!(change("Delete", &[FINALIZER], json!({}), true), Some(vec![]));
+        assert_eq!(change("Delete", &[FILES_FINALIZER], json!({}), true), Some(vec![]));
     }
 
     #[test]
@@ -210,9 +242,15 @@ mod tests {
     fn the_object_goes_when_its_files_are_gone() {
         assert_eq!(decided(remains(JobState::Absent), 0), Removal::Prune);
         assert_eq!(decided(remains(ended(Some(Verdict::Pruned))), 9), Removal::LetGo(None));
-        let never = object("Delete", &[FINALIZER], &json!({}));
+        let never = object("Delete", &[FILES_FINALIZER], &json!({}));
         let backup = validate(&never).unwrap();
-        let removal = decide_removal(&backup, never.status.as_ref().unwrap(), remains(JobState::Absent), at(0));
+        let removal = decide_removal(
+            &backup,
+            DeletionPolicy::Delete,
+            never.status.as_ref().unwrap(),
+            remains(JobState::Absent),
+            at(0),
+        );
         assert_eq!(removal, Removal::LetGo(None));
     }
 

@@ -1,11 +1,14 @@
 //! The status that follows from a step: a pure function of the status before.
 
+use super::adopt;
 use super::decide::{Ending, Step, Waiting, observable, running};
 use super::validate::ValidBackup;
 use crate::agent::run::Mode;
 use crate::agent::verdict::Published;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
-use crate::api::{Attempt, BackupType, Boot, GraphBackupStatus, Inspection, Phase, Point, Reason, names, now_seconds};
+use crate::api::{
+    Attempt, BackupType, Boot, GraphBackupStatus, Inspection, Method, Phase, Point, Reason, names, now_seconds,
+};
 use chrono::{DateTime, Utc};
 
 /// Whether there is a recovery point.
@@ -22,7 +25,7 @@ pub fn is_terminal(status: &GraphBackupStatus) -> bool {
 pub fn after(backup: &ValidBackup, before: &GraphBackupStatus, step: &Step, now: DateTime<Utc>) -> GraphBackupStatus {
     let mut status = before.clone();
     // Nothing that the object would have to tell.
-    if matches!(step, Step::BreakLock(_) | Step::DeleteJob(_)) {
+    if matches!(step, Step::BreakLock(_) | Step::DeleteJob(_) | Step::Check | Step::StopMember(_)) {
         return status;
     }
     status.observed_generation = Some(backup.generation);
@@ -32,8 +35,10 @@ pub fn after(backup: &ValidBackup, before: &GraphBackupStatus, step: &Step, now:
         Step::Wait(waiting) => write.in_progress(waiting),
         Step::Start { attempt, .. } => write.started(backup, attempt),
         Step::Inspect => write.inspecting(backup),
+        Step::Adopt => write.in_progress(&adopt::reading(backup)),
         Step::CloseAttempt(ending) => write.attempt_failed(ending),
-        Step::DeleteJob(_) | Step::BreakLock(_) => {}
+        Step::StartMember(_) => write.restored(),
+        Step::DeleteJob(_) | Step::BreakLock(_) | Step::Check | Step::StopMember(_) => {}
         Step::Succeed(point) => write.succeeded(backup, point),
         Step::Fail(ending) => write.failed(ending),
     }
@@ -84,13 +89,21 @@ impl Writer<'_> {
     }
 
     fn started(&mut self, backup: &ValidBackup, attempt: &Attempt) {
-        if self.status.attempts.last().is_none_or(|last| last.number != attempt.number) {
-            self.status.attempts.push(attempt.clone());
+        match self.status.attempts.last_mut().filter(|last| last.number == attempt.number) {
+            Some(last) => last.clone_from(attempt),
+            None => self.status.attempts.push(attempt.clone()),
         }
         self.status.master = Some(attempt.fence.endpoint().to_string());
         self.status.directory = Some(backup.place(attempt.store_id).to_string());
         let waiting = running(self.status);
         self.in_progress(&waiting);
+    }
+
+    fn restored(&mut self) {
+        let now = now_seconds(self.now);
+        if let Some(stopped) = self.status.attempts.last_mut().and_then(|attempt| attempt.stopped.as_mut()) {
+            stopped.restored_time.get_or_insert(now);
+        }
     }
 
     fn inspecting(&mut self, backup: &ValidBackup) {
@@ -149,8 +162,9 @@ impl Writer<'_> {
             data_from: point.data_from,
             data_to: point.data_to,
             attempt: point.attempt,
+            owner_uid: Some(point.owner_uid.clone()).filter(|uid| *uid != backup.owner.uid),
         });
-        let (reason, message) = success(point);
+        let (reason, message) = success(point, &backup.owner.uid);
         self.set(READY, Truth::True, reason, &message);
         self.set(RECONCILING, Truth::False, reason, "");
         self.set(STALLED, Truth::False, reason, "");
@@ -163,12 +177,11 @@ impl Writer<'_> {
                 "the master was the same right before and right after the tool",
             );
         } else {
-            self.set(
-                MASTER_STABLE,
-                Truth::Unknown,
-                Reason::NotObservable,
-                "single:// names a member: use ha:// to see whether the master changed",
-            );
+            let why = match backup.method {
+                Method::Online => "single:// names a member: use ha:// to see whether the master changed",
+                Method::Cold => "the copy is of a member that was stopped, whoever was master meanwhile",
+            };
+            self.set(MASTER_STABLE, Truth::Unknown, Reason::NotObservable, why);
         }
         let (truth, reason, message) = verified(point);
         self.set(VERIFIED, truth, reason, &message);
@@ -218,11 +231,14 @@ fn verified(point: &Published) -> (Truth, Reason, String) {
     }
 }
 
-/// With which reason a backup succeeded, and what there is to say.
-pub fn success(point: &Published) -> (Reason, String) {
+/// With which reason the object with this UID succeeded, and what there is to say.
+pub fn success(point: &Published, uid: &str) -> (Reason, String) {
     let size = human_size(point.bytes);
     let Published { files, last_transaction, manifest_digest, .. } = point;
     let tail = format!("{size} in {files} files up to transaction {last_transaction}, manifest {manifest_digest}");
+    if point.owner_uid != uid {
+        return (Reason::Adopted, format!("{tail}; made for the object with UID {}", point.owner_uid));
+    }
     match (&point.fell_back, &point.parent) {
         (Some(why), _) => (
             Reason::FellBackToFull,

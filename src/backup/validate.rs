@@ -2,7 +2,8 @@
 
 use crate::agent::run::{Owner, Place};
 use crate::api::{
-    BackupType, GraphBackup, PodTemplate, StoreId, Target, Verification, names, parse_bandwidth, parse_duration,
+    BackupType, Cold, GraphBackup, GraphBackupSpec, Method, PodTemplate, StoreId, Target, Verification, names,
+    parse_bandwidth, parse_duration,
 };
 use crate::discovery::SourceUri;
 use chrono::{DateTime, Utc};
@@ -35,6 +36,15 @@ pub enum InvalidBackup {
     /// `spec.tool.bandwidthLimit`.
     #[error("spec.tool.bandwidthLimit is not a number of bytes per second, 256Ki or more, such as '20Mi'")]
     Bandwidth,
+    /// `spec.method` and what does not go with it.
+    #[error("spec.method {0}")]
+    Method(&'static str),
+    /// `spec.cold.workload.storePath`.
+    #[error("spec.cold.workload.storePath is not a relative path without parts that start with '.'")]
+    StorePath,
+    /// `spec.adopt`.
+    #[error("spec.adopt {0}")]
+    Adopt(&'static str),
     /// `spec.target.directory`.
     #[error("spec.target.directory is not a relative path without parts that start with '.'")]
     Directory,
@@ -55,6 +65,12 @@ pub struct ValidBackup {
     pub cluster_name: Option<String>,
     /// Full, incremental, or what can be done.
     pub backup_type: BackupType,
+    /// With the tool, or from a stopped member.
+    pub method: Method,
+    /// Which member is stopped; present exactly with [`Method::Cold`].
+    pub cold: Option<Cold>,
+    /// Store of the point that is adopted, if one is; [`Self::point`] is then its folder name.
+    pub adopt: Option<StoreId>,
     /// Where points go.
     pub target: Target,
     /// Folder name of this object's point.
@@ -108,19 +124,26 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         return Err(InvalidBackup::ClusterName);
     }
     let directory = &spec.target.directory;
-    if !directory.is_empty() && directory.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+    if !directory.is_empty() && !is_relative(directory) {
         return Err(InvalidBackup::Directory);
     }
+    check_method(spec, &source)?;
+    let adopted = spec.adopt.as_deref().map(|point| parse_adopted(spec, point)).transpose()?;
     let bandwidth = |text: &String| parse_bandwidth(text).ok_or(InvalidBackup::Bandwidth);
     let duration = |text, name| parse_duration(text).ok_or(InvalidBackup::Duration(name));
     Ok(ValidBackup {
-        point: names::point(&owner.name, &owner.uid, created),
+        point: adopted
+            .as_ref()
+            .map_or_else(|| names::point(&owner.name, &owner.uid, created), |(_, point)| point.clone()),
+        adopt: adopted.map(|(store, _)| store),
         owner,
         generation: meta.generation.ok_or(InvalidBackup::Metadata("generation"))?,
         resource_version: text(&meta.resource_version, "resourceVersion")?,
         source,
         cluster_name: spec.source.cluster_name.clone(),
         backup_type: spec.backup_type,
+        method: spec.method,
+        cold: spec.cold.clone(),
         target: spec.target.clone(),
         image: spec.tool.image.clone(),
         command: spec.tool.command.clone().unwrap_or_else(|| DEFAULT_COMMAND.map(str::to_owned).to_vec()),
@@ -135,4 +158,46 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         run_deadline: duration(&spec.deadlines.run, "run")?,
         pod_start_deadline: duration(&spec.deadlines.pod_start, "podStart")?,
     })
+}
+
+fn is_relative(path: &str) -> bool {
+    path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+}
+
+/// Store and folder name of the point that is adopted.
+fn parse_adopted(spec: &GraphBackupSpec, point: &str) -> Result<(StoreId, String), InvalidBackup> {
+    let as_it_is = spec.backup_type == BackupType::Full
+        && spec.method == Method::Online
+        && spec.verification == Verification::Quick
+        && spec.tool.command.is_none()
+        && spec.tool.bandwidth_limit.is_none();
+    if !as_it_is {
+        return Err(InvalidBackup::Adopt(
+            "takes a point as it is: leave type, method, verification, tool.command and tool.bandwidthLimit out",
+        ));
+    }
+    let parsed = point.split_once('/').and_then(|(store, folder)| Some((store.parse().ok()?, folder.to_owned())));
+    parsed
+        .filter(|(_, folder)| is_relative(folder) && !folder.contains('/'))
+        .ok_or(InvalidBackup::Adopt("is not '<store id>/<folder>', as in status.directory"))
+}
+
+fn check_method(spec: &GraphBackupSpec, source: &SourceUri) -> Result<(), InvalidBackup> {
+    let refuse = |problem| Err(InvalidBackup::Method(problem));
+    let cold = match (spec.method, &spec.cold) {
+        (Method::Online, None) => return Ok(()),
+        (Method::Online, Some(_)) => return refuse("Online stops no member: remove spec.cold, or set method: Cold"),
+        (Method::Cold, None) => return refuse("Cold needs spec.cold, which names the StatefulSet"),
+        (Method::Cold, Some(cold)) => cold,
+    };
+    if spec.backup_type != BackupType::Full {
+        return refuse("Cold copies the whole store: set type: Full");
+    }
+    if matches!(source, SourceUri::Single(_)) {
+        return refuse("Cold needs an ha:// uri");
+    }
+    if spec.tool.command.is_some() || spec.tool.bandwidth_limit.is_some() {
+        return refuse("Cold does not run the tool: remove spec.tool.command and spec.tool.bandwidthLimit");
+    }
+    if is_relative(&cold.workload.store_path) { Ok(()) } else { Err(InvalidBackup::StorePath) }
 }

@@ -1,7 +1,7 @@
 //! What one pass sees of the world, already read and typed. Pure data.
 
 use crate::agent::verdict::Verdict;
-use crate::api::Parent;
+use crate::api::{Parent, Reason, StoppedMember};
 use crate::cluster_lock::HeldLock;
 use crate::discovery::{DiscoveryError, Located};
 use chrono::{DateTime, Utc};
@@ -13,8 +13,19 @@ pub enum World {
     Idle {
         /// Job of the newest closed attempt, if it still works.
         leftover: Option<JobRef>,
+        /// The member that it stopped, if its replicas are not put back yet.
+        member: Option<MemberState>,
         /// What an attempt needs; not looked at while one is not due.
         ground: Option<Ground>,
+    },
+    /// The object adopts a point.
+    Adopting(Adoption),
+    /// An attempt is open whose member is not gone yet.
+    Stopping {
+        /// The Job that checks whether a copy can be made; not looked at once the member is being stopped.
+        check: JobState,
+        /// The member.
+        member: MemberState,
     },
     /// An attempt is open: what became of its Jobs?
     Open {
@@ -22,7 +33,20 @@ pub enum World {
         backup: JobState,
         /// The Job that asks the volume, once it is needed.
         inspect: JobState,
+        /// The member that it stopped, until its replicas are put back.
+        member: Option<MemberState>,
     },
+}
+
+/// What there is of a point that is to be adopted.
+#[derive(Debug)]
+pub struct Adoption {
+    /// Whether the target claim exists.
+    pub claim: bool,
+    /// Name of another object that has the point.
+    pub taken_by: Option<String>,
+    /// The Job that reads the point back.
+    pub job: JobState,
 }
 
 /// What an attempt needs before it can start.
@@ -32,15 +56,35 @@ pub enum Ground {
     ClaimMissing,
     /// The claim is there, but the database cannot be found.
     NotFound(DiscoveryError),
+    /// The database is found, but no member of it can be stopped for a cold copy.
+    Unfit(Unfit),
     /// The database is found.
     Found(Box<Site>),
+}
+
+/// Why no member can be stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// Typed reason.
+    pub reason: Reason,
+    /// What is in the way and what to do.
+    pub message: String,
+}
+
+impl Unfit {
+    /// From its parts.
+    pub const fn new(reason: Reason, message: String) -> Self {
+        Self { reason, message }
+    }
 }
 
 /// Where an attempt would run.
 #[derive(Debug)]
 pub struct Site {
-    /// The master.
+    /// The member to copy from: the master, or the one that is stopped.
     pub located: Located,
+    /// What puts that one back, for a cold copy.
+    pub stopped: Option<StoppedMember>,
     /// The lock of the cluster.
     pub lock: SiteLock,
     /// The newest earlier point; nothing when there is none, or when the whole store is copied anyway.
@@ -58,6 +102,35 @@ pub enum SiteLock {
     Held(String),
     /// An object that is gone or done and has no Job that works.
     Abandoned(HeldLock),
+}
+
+/// A member that an attempt stops, by its StatefulSet.
+#[derive(Debug)]
+pub enum MemberState {
+    /// The StatefulSet does not exist any more, or is another one of its name.
+    WorkloadGone,
+    /// The StatefulSet is there.
+    Present {
+        /// `spec.replicas`.
+        replicas: i32,
+        /// `metadata.generation`.
+        generation: i64,
+        /// `metadata.resourceVersion`.
+        resource_version: String,
+        /// Whether there are as many pods as `replicas` says, by a controller that has seen the newest generation.
+        settled: bool,
+        /// Whether the member is registered in ZooKeeper; not looked at before its pod is gone.
+        registered: Option<Result<bool, DiscoveryError>>,
+    },
+}
+
+/// A number of replicas, for a StatefulSet as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleTo {
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// `metadata.resourceVersion` of the StatefulSet: scaling fails when it has moved on.
+    pub resource_version: String,
 }
 
 /// An object by name and UID, for a delete that cannot hit another.

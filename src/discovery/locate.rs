@@ -1,7 +1,7 @@
 //! Finding the master in what an ensemble says: reading and judging, no connection of its own.
 
 use super::{
-    DiscoveryError, Located,
+    DiscoveryError, Located, Registered,
     ensemble::{Ensemble, EnsembleError, Znode},
     znode::{self, Pointer, ZnodeError},
 };
@@ -27,12 +27,7 @@ pub async fn master(
     servers: &str,
     cluster_name: Option<&str>,
 ) -> Result<Located, DiscoveryError> {
-    let look_up = LookUp {
-        ensemble,
-        servers,
-        cluster: cluster_name.unwrap_or(DEFAULT_CLUSTER_NAME),
-        named: cluster_name.is_some(),
-    };
+    let look_up = LookUp::new(ensemble, servers, cluster_name);
     ensemble.sync().await.map_err(|error| look_up.failed(error))?;
     let mut reading = look_up.read().await;
     for _ in 1..READINGS {
@@ -41,6 +36,28 @@ pub async fn master(
         }
     }
     reading.map_err(|(Halt::Final(error) | Halt::Unsettled(error))| error)
+}
+
+/// The members that are registered with a cluster right now, by id. One whose znode cannot be read is an error.
+pub async fn members(
+    ensemble: &dyn Ensemble,
+    servers: &str,
+    cluster_name: Option<&str>,
+) -> Result<Vec<Registered>, DiscoveryError> {
+    let look_up = LookUp::new(ensemble, servers, cluster_name);
+    ensemble.sync().await.map_err(|error| look_up.failed(error))?;
+    let folder = format!("{}/ha-servers", look_up.cluster().await?.store_id.root_path());
+    let mut members = Vec::new();
+    for name in look_up.children(&folder).await?.unwrap_or_default() {
+        // Beside a member's own znode there may be one about its JMX address.
+        let Ok(id) = name.parse() else { continue };
+        let path = format!("{folder}/{name}");
+        let Some(server) = look_up.znode(&path).await? else { continue };
+        let member = znode::member(&path, &server.data).map_err(unreadable)?;
+        members.push(Registered { id, endpoint: member.endpoint() });
+    }
+    members.sort_unstable_by_key(|member| member.id);
+    Ok(members)
 }
 
 /// Why one reading gave no token.
@@ -80,6 +97,13 @@ struct Claim {
     server_path: String,
     server: Znode,
     election_path: String,
+}
+
+impl<'a> LookUp<'a> {
+    fn new(ensemble: &'a dyn Ensemble, servers: &'a str, cluster_name: Option<&'a str>) -> Self {
+        let cluster = cluster_name.unwrap_or(DEFAULT_CLUSTER_NAME);
+        Self { ensemble, servers, cluster, named: cluster_name.is_some() }
+    }
 }
 
 impl LookUp<'_> {

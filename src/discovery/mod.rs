@@ -14,5 +14,5 @@ pub mod znode;
 
 pub use error::DiscoveryError;
 pub use locate::DEFAULT_CLUSTER_NAME;
-pub use network::{Discovery, LOOK_UP_BOUND, Located, Network};
+pub use network::{Discovery, LOOK_UP_BOUND, Located, Network, Registered};
 pub use source::{DEFAULT_BACKUP_PORT, DEFAULT_ZOOKEEPER_PORT, SourceUri, SourceUriError};

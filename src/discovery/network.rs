@@ -2,7 +2,7 @@
 
 use super::{
     DiscoveryError, SourceUri,
-    ensemble::{EnsembleError, Session},
+    ensemble::{Ensemble, EnsembleError, Session},
     locate,
     probe::{self, ProbeError, Transaction},
     resolve::{ResolveError, Resolver},
@@ -39,6 +39,15 @@ pub struct Located {
     pub fence: Fence,
 }
 
+/// A member that is registered in ZooKeeper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Member id (`ha.server_id`).
+    pub id: i32,
+    /// Host and backup port that it publishes; nothing where no backup could name them.
+    pub endpoint: Option<Endpoint>,
+}
+
 /// Finds the database that a source names.
 pub trait Discovery: Send + Sync {
     /// The master that `source` leads to, or the member that it names.
@@ -50,7 +59,18 @@ pub trait Discovery: Send + Sync {
         source: &'a SourceUri,
         cluster_name: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Located, DiscoveryError>>;
+
+    /// The members that are registered with the cluster of an `ha://` source, by id; `single://` names no cluster, and none
+    /// is registered. Bounded and without effect like [`Self::locate`].
+    fn members<'a>(
+        &'a self,
+        source: &'a SourceUri,
+        cluster_name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Registered>, DiscoveryError>>;
 }
+
+/// What is asked of an ensemble: itself, the names of its servers for messages, and the name of the cluster.
+type Question<T> = for<'a> fn(&'a dyn Ensemble, &'a str, Option<&'a str>) -> BoxFuture<'a, Result<T, DiscoveryError>>;
 
 /// A session that is being opened or is open.
 type Opening = BoxFuture<'static, Result<Arc<Session>, DiscoveryError>>;
@@ -79,20 +99,37 @@ impl Discovery for Network {
         cluster_name: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Located, DiscoveryError>> {
         Box::pin(async move {
-            let late = || format!("no answer within {} s", self.bound.as_secs());
             match source {
                 SourceUri::Ha(servers) => {
-                    let names = names(servers);
-                    let found = timeout(self.bound, self.master(servers, &names, cluster_name)).await;
-                    found
-                        .unwrap_or_else(|_| Err(DiscoveryError::EnsembleUnavailable { servers: names, detail: late() }))
+                    self.ask(servers, cluster_name, |ensemble, names, cluster| {
+                        locate::master(ensemble, names, cluster).boxed()
+                    })
+                    .await
                 }
                 SourceUri::Single(member) => {
                     let found = timeout(self.bound, self.member(member)).await;
                     found.unwrap_or_else(|_| {
-                        Err(DiscoveryError::MemberUnreachable { member: member.clone(), detail: late() })
+                        Err(DiscoveryError::MemberUnreachable { member: member.clone(), detail: self.late() })
                     })
                 }
+            }
+        })
+    }
+
+    fn members<'a>(
+        &'a self,
+        source: &'a SourceUri,
+        cluster_name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Registered>, DiscoveryError>> {
+        Box::pin(async move {
+            match source {
+                SourceUri::Ha(servers) => {
+                    self.ask(servers, cluster_name, |ensemble, names, cluster| {
+                        locate::members(ensemble, names, cluster).boxed()
+                    })
+                    .await
+                }
+                SourceUri::Single(_) => Ok(Vec::new()),
             }
         })
     }
@@ -141,26 +178,38 @@ impl Network {
         timeout(self.bound, connect).await.unwrap_or_else(|_| late())
     }
 
-    async fn master(
+    fn late(&self) -> String {
+        format!("no answer within {} s", self.bound.as_secs())
+    }
+
+    /// Asks an ensemble within the bound, once more when the session is lost in the middle.
+    async fn ask<T>(
         &self,
         servers: &[Endpoint],
-        names: &str,
         cluster_name: Option<&str>,
-    ) -> Result<Located, DiscoveryError> {
-        let mut left = SESSIONS_PER_LOOK_UP;
-        loop {
-            left -= 1;
-            let opening = self.session(servers, names);
-            let session = opening.clone().await?;
-            let answer = locate::master(session.as_ref(), names, cluster_name).await;
-            if !matches!(answer, Err(DiscoveryError::EnsembleUnavailable { .. })) {
-                return answer;
+        question: Question<T>,
+    ) -> Result<T, DiscoveryError> {
+        let names = names(servers);
+        let answer = async {
+            let mut left = SESSIONS_PER_LOOK_UP;
+            loop {
+                left -= 1;
+                let opening = self.session(servers, &names);
+                let session = opening.clone().await?;
+                let answer = question(session.as_ref(), &names, cluster_name).await;
+                if !matches!(answer, Err(DiscoveryError::EnsembleUnavailable { .. })) {
+                    return answer;
+                }
+                self.forget(&names, &opening);
+                if left == 0 {
+                    return answer;
+                }
             }
-            self.forget(names, &opening);
-            if left == 0 {
-                return answer;
-            }
-        }
+        };
+        let answer = timeout(self.bound, answer).await;
+        answer.unwrap_or_else(|_| {
+            Err(DiscoveryError::EnsembleUnavailable { servers: names.clone(), detail: self.late() })
+        })
     }
 
     /// The session with an ensemble that other look-ups use just now, or a new one.

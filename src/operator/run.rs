@@ -88,7 +88,7 @@ async fn lead_and_work(
             client: client.clone(),
             discovery: Arc::new(Network::in_namespace(namespace)),
             locks: ClusterLocks::new(client.clone(), arguments.namespace.clone()),
-            parents: Arc::new(|_, _| None),
+            points: Arc::new(()),
             clock: Arc::new(Utc::now),
             operator_image: arguments.image.clone(),
             instance: arguments.name.clone(),

@@ -98,7 +98,7 @@ impl Chain {
         assert_eq!((published.parent, published.last_transaction), (None, 5));
         let manifest = self.scene.manifest_of("second");
         assert_eq!((manifest.fell_back, manifest.copied_by), (Some(fell_back), None));
-        assert_eq!(manifest.tool.command[3], "full");
+        assert_eq!(manifest.tool.as_ref().unwrap().command[3], "full");
         let names: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
         let expected = [
             "index/lucene-store.db",
@@ -175,7 +175,7 @@ fn an_incremental_point_is_whole_and_leaves_its_parent_alone() {
         CopiedBy::Copy => 0,
     };
     assert_eq!(second.shared_bytes, shared);
-    assert_eq!(manifest.tool.command[3], "incremental");
+    assert_eq!(manifest.tool.as_ref().unwrap().command[3], "incremental");
     let inspected = chain.scene.inspect().published();
     assert_eq!(inspected, Published { free_bytes: None, ..second.clone() });
 

@@ -12,6 +12,7 @@
 #[path = "../support/agent.rs"]
 mod agent;
 mod boot;
+mod cold;
 mod incremental;
 mod killed;
 mod member;

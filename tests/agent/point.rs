@@ -36,8 +36,11 @@ fn a_published_point_carries_its_evidence() {
         assert_eq!((file.bytes, &file.sha256), (content.len() as u64, &hex(&content)), "{}", file.path);
     }
     let stdout = "Performing full backup from 'single://x'\n[3 Files copied]\nDone\n";
-    assert_eq!(manifest.tool.stdout_sha256, hex(stdout.as_bytes()));
-    assert_eq!(manifest.tool.command[3..], ["full".to_owned(), format!("127.0.0.1:{}", scene.member.port)]);
+    assert_eq!(manifest.tool.as_ref().unwrap().stdout_sha256, hex(stdout.as_bytes()));
+    assert_eq!(
+        manifest.tool.as_ref().unwrap().command[3..],
+        ["full".to_owned(), format!("127.0.0.1:{}", scene.member.port)]
+    );
     assert_eq!(scene.inspect().published(), published);
 }
 

@@ -112,8 +112,13 @@ impl Scene {
         self.start(pod).finish()
     }
 
+    /// Runs `agent check`.
+    pub fn check(&self) -> Outcome {
+        self.spawn("check", "check-pod", &self.run).finish()
+    }
+
     pub fn inspect(&self) -> Outcome {
-        let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone() };
+        let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false };
         self.spawn("inspect", "inspect-pod", &run).finish()
     }
 

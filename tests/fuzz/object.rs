@@ -80,7 +80,7 @@ pub fn told(message: &str) -> (GraphBackupStatus, String) {
     let JobState::Ended { verdict: ref read, .. } = seen else { panic!("{seen:?}") };
     assert_eq!(*read, Verdict::read(message));
     let now = "2026-11-24T06:10:00Z".parse().unwrap();
-    let step = decide(&BACKUP, &STATUS, World::Open { backup: seen, inspect: JobState::Absent }, now);
+    let step = decide(&BACKUP, &STATUS, World::Open { backup: seen, inspect: JobState::Absent, member: None }, now);
     let told = event::event(&BACKUP.owner, "7", &STATUS, &step, "operator-0", now);
     let note = told.and_then(|event| event.note).unwrap_or_default();
     let after = status::after(&BACKUP, &STATUS, &step, now);

@@ -88,7 +88,7 @@ pub fn verdict() -> Vec<Vec<u8>> {
     let late = Published { data_to: "+10000-01-01T00:00:00Z".parse().unwrap(), ..full.clone() };
     let points = [full, incremental, deep, late].map(|point| Verdict::Published(Box::new(point)));
     let failed = Verdict::Failed(Failure::new(Reason::TargetFull, "free space on the target claim"));
-    points.iter().chain([&failed, &Verdict::Pruned]).map(report::encode).collect()
+    points.iter().chain([&failed, &Verdict::Pruned, &Verdict::Ready]).map(report::encode).collect()
 }
 
 pub fn tool_output() -> Vec<Vec<u8>> {

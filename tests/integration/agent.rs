@@ -67,7 +67,7 @@ impl Backup {
     }
 
     fn inspect(&self) -> Outcome {
-        let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone() };
+        let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false };
         Running::start("inspect", "inspect", &run, self.folder.path(), &self.folder.join("inspect")).finish()
     }
 

@@ -28,11 +28,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `agent backup` or `agent inspect` in a pod with this UID.
+    /// Starts the agent in a pod with this UID. The volume of a stopped member is `source`, beside the target.
     pub fn start(what: &str, pod: &str, run: &impl Serialize, target: &Path, verdict: &Path) -> Self {
         let mut child = Command::new(std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| AGENT.into()))
             .args(["agent", what, "--target"])
             .arg(target)
+            .arg("--source")
+            .arg(target.with_file_name("source"))
             .arg("--verdict")
             .arg(verdict)
             .env(RUN_VARIABLE, serde_json::to_string(run).unwrap())
@@ -111,7 +113,7 @@ impl Outcome {
     #[track_caller]
     pub fn published(self) -> Published {
         match self.verdict {
-            Verdict::Pruned => panic!("it pruned"),
+            Verdict::Pruned | Verdict::Ready => panic!("it answered another question"),
             Verdict::Published(published) => {
                 assert_eq!(self.status.code(), Some(0));
                 *published

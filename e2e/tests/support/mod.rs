@@ -19,6 +19,8 @@ pub const NAMESPACE: &str = "graph";
 pub const OPERATOR_NAMESPACE: &str = "graph-backup";
 /// Image of the database and its tool.
 pub const TOOL_IMAGE: &str = "localhost/neo4j-ha:1.8";
+/// Image of the operator.
+pub const OPERATOR_IMAGE: &str = "localhost/graph-backup-operator:dev";
 /// The source of the test cluster.
 pub const SOURCE: &str = "ha://zookeeper-0.zookeeper:2181,zookeeper-1.zookeeper:2181,zookeeper-2.zookeeper:2181";
 

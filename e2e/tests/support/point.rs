@@ -1,6 +1,6 @@
 //! A recovery point on its volume, looked at by a pod that has nothing to do with the operator.
 
-use super::{NAMESPACE, TOOL_IMAGE, eventually, kubectl};
+use super::{NAMESPACE, OPERATOR_IMAGE, TOOL_IMAGE, eventually, kubectl};
 use graph_backup_operator::agent::manifest::Manifest;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, LogParams, PostParams};
@@ -42,20 +42,26 @@ impl Copy<'_> {
         self.run(client, "find /backups").await
     }
 
+    /// What `graph-backup-operator points` prints of the claim.
+    pub async fn points(&self, client: &Client) -> String {
+        let command = ["/graph-backup-operator", "points", "--target", "/backups", "--claim", self.claim];
+        self.run_in(client, OPERATOR_IMAGE, &command, true).await
+    }
+
     /// Runs a script in a pod that mounts the claim read-only at /backups; gives what it prints.
     pub async fn run(&self, client: &Client, script: &str) -> String {
-        self.run_in(client, script, true).await
+        self.run_in(client, TOOL_IMAGE, &["sh", "-c", script], true).await
     }
 
     /// The same with a claim that can be written, as somebody who tidies up by hand.
     pub async fn change(&self, client: &Client, script: &str) -> String {
-        self.run_in(client, script, false).await
+        self.run_in(client, TOOL_IMAGE, &["sh", "-c", script], false).await
     }
 
-    async fn run_in(&self, client: &Client, script: &str, read_only: bool) -> String {
+    async fn run_in(&self, client: &Client, image: &str, command: &[&str], read_only: bool) -> String {
         let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
         let name = format!("look-{}", self.claim);
-        let pod = serde_json::from_value(pod(&name, self.claim, script, read_only)).unwrap();
+        let pod = serde_json::from_value(pod(&name, self.claim, image, command, read_only)).unwrap();
         let _ = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
         eventually("the earlier pod is gone", Duration::from_secs(60), || async {
             pods.get_opt(&name).await.unwrap().is_none().then_some(())
@@ -69,12 +75,12 @@ impl Copy<'_> {
         .await;
         let said = pods.logs(&name, &LogParams::default()).await.unwrap();
         kubectl(&["-n", NAMESPACE, "delete", "pod", &name, "--wait=false", "--grace-period=0"]);
-        assert_eq!(phase, "Succeeded", "{script}: {said}");
+        assert_eq!(phase, "Succeeded", "{command:?}: {said}");
         said
     }
 }
 
-fn pod(name: &str, claim: &str, script: &str, read_only: bool) -> Value {
+fn pod(name: &str, claim: &str, image: &str, command: &[&str], read_only: bool) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -86,8 +92,9 @@ fn pod(name: &str, claim: &str, script: &str, read_only: bool) -> Value {
                                 "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
                 "name": "look",
-                "image": TOOL_IMAGE,
-                "command": ["sh", "-c", script],
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": command,
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true},
                 "volumeMounts": [{"name": "backups", "mountPath": "/backups", "readOnly": read_only}, {"name": "tmp", "mountPath": "/tmp"}],
             }],

@@ -43,11 +43,15 @@ fn located() -> World {
 
 fn site(lock: SiteLock, parent: Option<Parent>) -> World {
     let located = Located { store_id: STORE, fence: fence(15) };
-    World::Idle { leftover: None, ground: Some(Ground::Found(Box::new(Site { located, lock, parent }))) }
+    World::Idle {
+        leftover: None,
+        member: None,
+        ground: Some(Ground::Found(Box::new(Site { located, stopped: None, lock, parent }))),
+    }
 }
 
 fn open(job: JobState) -> World {
-    World::Open { backup: job, inspect: JobState::Absent }
+    World::Open { backup: job, inspect: JobState::Absent, member: None }
 }
 
 fn ended(verdict: impl Into<Option<Verdict>>) -> JobState {
@@ -128,7 +132,7 @@ fn a_found_master_starts_the_first_attempt_with_its_fence() {
 
 #[test]
 fn every_condition_is_there_from_the_first_pass() {
-    let world = World::Idle { leftover: None, ground: Some(Ground::ClaimMissing) };
+    let world = World::Idle { leftover: None, member: None, ground: Some(Ground::ClaimMissing) };
     let (_, status) = play(&GraphBackupStatus::default(), world, at(0));
     for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED] {
         assert!(truth(&status, kind).is_some(), "{kind}");
@@ -140,14 +144,14 @@ fn every_condition_is_there_from_the_first_pass() {
 fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
     let missing = || {
         let error = DiscoveryError::NoMaster { cluster: "neo4j.ha".into(), detail: "no member is registered".into() };
-        World::Idle { leftover: None, ground: Some(Ground::NotFound(error)) }
+        World::Idle { leftover: None, member: None, ground: Some(Ground::NotFound(error)) }
     };
     let (step, status) = play(&GraphBackupStatus::default(), missing(), at(0));
     assert!(matches!(step, Step::Wait(Waiting { reason: Reason::NoMaster, .. })));
     // Nothing changed: the second look writes nothing.
     let (_, again) = play(&status, missing(), at(60));
     assert_eq!(again, status);
-    let (step, status) = play(&again, World::Idle { leftover: None, ground: None }, at(3600));
+    let (step, status) = play(&again, World::Idle { leftover: None, member: None, ground: None }, at(3600));
     assert!(matches!(step, Step::Fail(_)));
     assert_eq!((reason(&status), truth(&status, STALLED)), ("NoMaster", Some(Truth::True)));
 }
@@ -155,7 +159,7 @@ fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
 #[test]
 fn what_needs_a_person_fails_at_once() {
     let error = DiscoveryError::MultipleRoots { servers: "zk:2181".into(), roots: "/1_2,/3_4".into() };
-    let world = World::Idle { leftover: None, ground: Some(Ground::NotFound(error)) };
+    let world = World::Idle { leftover: None, member: None, ground: Some(Ground::NotFound(error)) };
     assert!(matches!(play(&GraphBackupStatus::default(), world, at(0)).0, Step::Fail(_)));
 }
 
@@ -190,7 +194,7 @@ fn a_job_that_ended_without_a_verdict_asks_the_volume() {
     assert_eq!(step, Step::Inspect);
     assert_eq!((reason(&status), status.phase), ("Inspecting", Some(Phase::Running)));
 
-    let asked = |inspect| World::Open { backup: ended(None), inspect };
+    let asked = |inspect| World::Open { backup: ended(None), inspect, member: None };
     let (_, recognised) = play(&status, asked(ended(published(|_| {}))), at(20));
     assert_eq!(truth(&recognised, SUCCEEDED), Some(Truth::True));
 
@@ -222,7 +226,7 @@ fn retryable_failures_run_again_within_the_limit_and_after_a_wait() {
     assert_eq!((reason(&status), truth(&status, MASTER_STABLE)), ("RetryScheduled", Some(Truth::False)));
     assert_eq!(dead_pods(&status), ["pod-1"]);
 
-    let (step, _) = play(&status, World::Idle { leftover: None, ground: None }, at(10));
+    let (step, _) = play(&status, World::Idle { leftover: None, member: None, ground: None }, at(10));
     assert!(matches!(step, Step::Wait(Waiting { reason: Reason::RetryScheduled, .. })));
     assert!(!attempt_due(&backup(), &status, at(10)));
     assert!(attempt_due(&backup(), &status, at(60)));
@@ -262,7 +266,8 @@ fn a_pod_that_cannot_start_ends_the_attempt_with_what_the_cluster_says() {
 fn a_leftover_job_is_deleted_before_anything_new_starts() {
     let (_, closed) = play(&started(), open(active(PodStart::Waiting(Obstacle::NoneKnown))), at(300));
     let job = JobRef { name: "j".into(), uid: "u".into() };
-    let (step, status) = play(&closed, World::Idle { leftover: Some(job.clone()), ground: None }, at(400));
+    let (step, status) =
+        play(&closed, World::Idle { leftover: Some(job.clone()), member: None, ground: None }, at(400));
     assert_eq!(step, Step::DeleteJob(job));
     assert_eq!(status, closed);
 }

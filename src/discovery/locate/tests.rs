@@ -337,3 +337,28 @@ async fn a_znode_that_may_not_be_read_is_named() {
     assert_eq!(error.reason(), Reason::ZnodeUnreadable);
     assert!(error.to_string().contains("/neo4j.ha may not be read: not authorized"), "{error}");
 }
+
+#[tokio::test]
+async fn the_registered_members_are_told_with_what_they_publish() {
+    let listed = async |change: fn(&mut Tree)| {
+        let mut tree = cluster();
+        change(&mut tree);
+        let ensemble =
+            Scripted { tree: Mutex::new(tree), asked: AtomicUsize::new(0), script: Box::new(|_, _, _| Ok(())) };
+        members(&ensemble, "zk-0:2181", None).await
+    };
+    let registered = |id: i32| {
+        let endpoint = Endpoint { host: format!("neo4j-{id}"), port: 6362 };
+        Registered { id, endpoint: Some(endpoint) }
+    };
+    let jmx = |tree: &mut Tree| put(tree, &format!("{R}/ha-servers/1-jmx"), "", 9);
+    assert_eq!(listed(jmx).await, Ok(vec![registered(1), registered(2), registered(3)]));
+    let gone = |tree: &mut Tree| drop(tree.remove(&format!("{R}/ha-servers/3")));
+    assert_eq!(listed(gone).await, Ok(vec![registered(1), registered(2)]));
+    let nameless = |tree: &mut Tree| put(tree, &format!("{R}/ha-servers/2"), server("neo4j_2:6361"), 20);
+    assert_eq!(listed(nameless).await.unwrap()[1], Registered { id: 2, endpoint: None });
+    let garbage = |tree: &mut Tree| put(tree, &format!("{R}/ha-servers/2"), "x", 20);
+    assert_eq!(listed(garbage).await.unwrap_err().reason(), Reason::ZnodeUnreadable);
+    let unknown = |tree: &mut Tree| drop(tree.remove("/neo4j.ha"));
+    assert_eq!(listed(unknown).await.unwrap_err().reason(), Reason::ClusterUnknown);
+}

@@ -25,6 +25,13 @@ pub fn answer(store: &mut Store, call: &Call, reversed: bool) -> Result<Bytes, R
             Ok(store.apply_status(&key, &call.query["fieldManager"], &call.body)?.text())
         }
         Verb::Apply => panic!("apply to the object itself is not modelled"),
+        Verb::Patch if call.scale => {
+            let object = store.scale(&key, &call.body)?;
+            Ok(body(&json!({
+                "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": object["metadata"],
+                "spec": {"replicas": object["spec"]["replicas"]}, "status": {"replicas": object["status"]["replicas"]},
+            })))
+        }
         Verb::Patch => {
             let object = store.patch_finalizers(&key, &call.body)?;
             Ok(shown(&object, call))

@@ -30,7 +30,7 @@ const PLAIN: Kind = Kind {
 };
 
 /// Every kind that is served.
-pub static KINDS: [Kind; 6] = [
+pub static KINDS: [Kind; 7] = [
     Kind {
         group: "graphbackup.dev",
         version: "v1alpha1",
@@ -41,6 +41,14 @@ pub static KINDS: [Kind; 6] = [
         frozen_spec: true,
     },
     Kind { group: "batch", name: "Job", plural: "jobs", has_status: true, counts_generations: true, ..PLAIN },
+    Kind {
+        group: "apps",
+        name: "StatefulSet",
+        plural: "statefulsets",
+        has_status: true,
+        counts_generations: true,
+        ..PLAIN
+    },
     Kind { name: "Pod", plural: "pods", has_status: true, ..PLAIN },
     Kind { name: "PersistentVolumeClaim", plural: "persistentvolumeclaims", has_status: true, ..PLAIN },
     Kind { group: "coordination.k8s.io", name: "Lease", plural: "leases", ..PLAIN },

@@ -14,4 +14,4 @@ pub use kinds::Kind;
 pub use object::Object;
 pub use request::{Call, Verb};
 pub use server::{ApiServer, Check, Mishaps, Record, Refuses, Signal};
-pub use store::{ChangeType, DeleteOptions, Key, Store, hex_digest};
+pub use store::{Change, ChangeType, DeleteOptions, Key, Store, hex_digest};

@@ -39,6 +39,8 @@ pub struct Call {
     pub name: String,
     /// Whether it is about the status subresource.
     pub status: bool,
+    /// Whether it is about the scale subresource.
+    pub scale: bool,
     /// Whether only metadata shall be answered.
     pub metadata_only: bool,
     /// Parameters.
@@ -82,6 +84,7 @@ impl Call {
             namespace: (*namespace).to_owned(),
             name,
             status: rest.get(1) == Some(&"status"),
+            scale: rest.get(1) == Some(&"scale"),
             metadata_only: header("accept").contains("as=PartialObjectMetadata"),
             query,
             body: Arc::new(body),
@@ -112,6 +115,11 @@ impl Call {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = format!("{:?}", self.verb).to_lowercase();
-        write!(f, "{verb} {}{} {}", self.kind.name, if self.status { "/status" } else { "" }, self.name)
+        let subresource = match (self.status, self.scale) {
+            (true, _) => "/status",
+            (_, true) => "/scale",
+            (false, false) => "",
+        };
+        write!(f, "{verb} {}{subresource} {}", self.kind.name, self.name)
     }
 }

@@ -256,6 +256,17 @@ impl Store {
         self.change(key, |object| apply::merge(&mut object["status"], last, &patch["status"]))
     }
 
+    /// A merge patch of the scale subresource, for a version that must be given.
+    pub fn scale(&mut self, key: &Key, patch: &Value) -> Result<Arc<Object>, Refusal> {
+        let live = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
+        let wanted = patch["metadata"]["resourceVersion"].as_str().unwrap();
+        if live["metadata"]["resourceVersion"] != wanted {
+            return Err(Refusal::conflict("the object has been modified"));
+        }
+        let replicas = patch["spec"]["replicas"].as_u64().unwrap();
+        self.change(key, |object| object["spec"]["replicas"] = json!(replicas))
+    }
+
     /// A merge patch of the finalizers; no other is modelled.
     pub fn patch_finalizers(&mut self, key: &Key, patch: &Value) -> Result<Arc<Object>, Refusal> {
         let meta = patch["metadata"].as_object().unwrap();

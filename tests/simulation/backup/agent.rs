@@ -5,7 +5,7 @@ use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
 use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
-use graph_backup_operator::api::{Fence, Movement, Reason, Verification};
+use graph_backup_operator::api::{Endpoint, Fence, Movement, ProbeMark, Reason, Verification};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,6 +17,35 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// A volume with a point whose object was lost.
+    pub fn with_orphan(place: String, now: DateTime<Utc>) -> Self {
+        let fence =
+            Fence::Probe(ProbeMark { endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 }, store_id: STORE });
+        let point = Published {
+            mode: Mode::Full,
+            depth: 0,
+            parent: None,
+            fell_back: None,
+            shared_bytes: 0,
+            copied_by: None,
+            boot: None,
+            free_bytes: None,
+            owner_uid: "uid-of-the-lost-one".to_owned(),
+            attempt: 2,
+            manifest_digest: format!("sha256:{}", hex_digest(&place)),
+            store_id: STORE,
+            last_transaction: 42,
+            files: 11,
+            bytes: 3 << 20,
+            data_from: now,
+            data_to: now,
+            fence_before: fence.clone(),
+            fence_after: fence,
+            verified: true,
+        };
+        Self { points: [(place, point)].into() }
+    }
+
     /// Whether there is any file of this object.
     pub fn holds_any_of(&self, owner_uid: &str) -> bool {
         self.points.values().any(|point| point.owner_uid == owner_uid)
@@ -56,19 +85,31 @@ pub struct Running {
     pub run: BackupRun,
     /// Fence right before the tool; `None` when the agent did not start it.
     before: Option<Fence>,
+    /// What told that the member was stopped.
+    source: Source,
 }
+
+/// How often the member that is down was started again; `None` while it is up.
+pub type Source = Option<i64>;
 
 impl Running {
     /// The agent reads the fence and starts the tool if it is where the controller saw it.
-    pub fn start(job: &Value, database: &Database) -> Self {
+    pub fn start(job: &Value, database: &Database, source: Source) -> Self {
         let run: BackupRun = task(job);
-        let fence = database.fence();
+        let fence = if is_cold(&run) { run.fence.clone() } else { database.fence() };
         let before = (run.fence.movement(&fence) == Movement::None).then_some(fence);
-        Self { run, before }
+        Self { run, before, source }
     }
 
     /// The tool has ended well: the agent reads the fence again and publishes. `check` is what an honest agent does.
-    pub fn publish(&self, database: &Database, volume: &mut Volume, now: DateTime<Utc>, check: bool) -> Verdict {
+    pub fn publish(
+        &self,
+        database: &Database,
+        source: Source,
+        volume: &mut Volume,
+        now: DateTime<Utc>,
+        check: bool,
+    ) -> Verdict {
         let place = self.run.place.to_string();
         if let Some(point) = volume.points.get(&place) {
             return if point.owner_uid == self.run.owner.uid {
@@ -77,7 +118,10 @@ impl Running {
                 failed(Reason::PointExists, "something else stands where the point would be published")
             };
         }
-        let after = database.fence();
+        if is_cold(&self.run) && (source.is_none() || source != self.source) {
+            return failed(Reason::SourceChanged, "the member was started while it was copied");
+        }
+        let after = if is_cold(&self.run) { self.run.fence.clone() } else { database.fence() };
         let moved = failed(Reason::MasterChanged, "the fence moved");
         let Some(before) = &self.before else { return moved };
         if check && before.movement(&after) != Movement::None {
@@ -85,7 +129,7 @@ impl Running {
         }
         let digest = hex_digest(&format!("{} {}", self.run.owner.uid, self.run.attempt));
         let (mode, parent) = match &self.run.plan {
-            Plan::Full => (Mode::Full, None),
+            Plan::Full | Plan::Cold { .. } => (Mode::Full, None),
             Plan::Incremental { parent, .. } => (Mode::Incremental, Some(parent.clone())),
         };
         let point = Published {
@@ -115,11 +159,16 @@ impl Running {
     }
 }
 
+const fn is_cold(run: &BackupRun) -> bool {
+    matches!(run.plan, Plan::Cold { .. })
+}
+
 /// `agent inspect`.
 pub fn inspect(job: &Value, volume: &Volume) -> Verdict {
     let run: InspectRun = task(job);
     match volume.points.get(&run.place.to_string()) {
-        Some(point) if point.owner_uid == run.owner.uid => Verdict::Published(Box::new(point.clone())),
+        Some(point) if run.adopt || point.owner_uid == run.owner.uid => Verdict::Published(Box::new(point.clone())),
+        None if run.adopt => failed(Reason::PointMissing, "the target holds no such point"),
         Some(_) => failed(Reason::PointExists, "the point belongs to another GraphBackup"),
         None => failed(Reason::JobLost, "the target holds no point of this backup"),
     }

@@ -1,9 +1,10 @@
 //! The cluster around the controller: Job controller, scheduler, kubelet, garbage collector and the people in it, by a
 //! script.
 
-use super::agent::{Running, Volume, failed, inspect, prune};
+use super::agent::{Running, Source, Volume, failed, inspect, prune};
 use super::database::Database;
 use super::pods::{self, Stuck};
+use super::workload;
 use crate::apiserver::{ChangeType, DeleteOptions, Key, Kind, Store};
 use crate::clock::Clock;
 use graph_backup_operator::agent::verdict::{Published, Verdict};
@@ -59,12 +60,16 @@ pub type Act = fn(&mut Store);
 pub struct Script {
     /// Backup Jobs by attempt; those beyond the end are honest.
     pub backups: Vec<Behaviour>,
+    /// Jobs that check whether a cold copy can be made, by attempt; those beyond the end are honest.
+    pub checks: Vec<Behaviour>,
     /// Inspect Jobs by attempt; those beyond the end are honest.
     pub inspections: Vec<Behaviour>,
     /// The first Job that removes files; further ones are honest.
     pub prune: Behaviour,
     /// Seconds that the tool needs.
     pub tool_seconds: u64,
+    /// Whether a member that is told to stop never does.
+    pub member_hangs: bool,
     /// What people do, and after how many seconds.
     pub people: Vec<(u64, Act)>,
     /// What people do while the first backup Job runs.
@@ -79,9 +84,11 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             backups: Vec::new(),
+            checks: Vec::new(),
             inspections: Vec::new(),
             prune: Behaviour::Honest,
             tool_seconds: 15,
+            member_hangs: false,
             people: Vec::new(),
             people_in_mid_run: Vec::new(),
             down_at_first: 0,
@@ -107,6 +114,7 @@ enum Deed {
     People(Act),
     MidRun,
     Garbage,
+    Members(Key, workload::Moment),
 }
 
 /// The cluster.
@@ -178,6 +186,9 @@ impl Cluster {
             match deed {
                 Deed::People(act) => act(store),
                 Deed::Garbage => store.collect_garbage(),
+                Deed::Members(key, moment) => {
+                    workload::go_on(store, &key, moment, &self.database, self.script.member_hangs);
+                }
                 Deed::MidRun => {
                     self.down_until = self.clock.elapsed() + Duration::from_secs(self.script.down_in_mid_run);
                     for act in &self.script.people_in_mid_run {
@@ -209,6 +220,12 @@ impl Cluster {
         let changes = store.changes_since(self.seen).unwrap().to_vec();
         self.seen = store.version();
         for change in changes {
+            if let Some(key) = workload::unsettled(&change) {
+                for moment in workload::Moment::ALL {
+                    let at = self.clock.elapsed() + Duration::from_secs(moment.seconds());
+                    self.plan(at, Deed::Members(key.clone(), moment));
+                }
+            }
             let job = &change.object;
             let ours = job["kind"] == "Job" && job["metadata"]["labels"][TASK_LABEL].is_string();
             if ours && change.what == ChangeType::Added {
@@ -227,8 +244,13 @@ impl Cluster {
             let first = self.first_prune.as_deref() == job["metadata"]["uid"].as_str();
             return if first { self.script.prune } else { Behaviour::Honest };
         }
-        let attempt: usize = label(ATTEMPT_LABEL).parse().unwrap();
-        let script = if label(TASK_LABEL) == "inspect" { &self.script.inspections } else { &self.script.backups };
+        // The Job that reads an adopted point belongs to no attempt.
+        let attempt: usize = label(ATTEMPT_LABEL).parse().unwrap_or(1);
+        let script = match label(TASK_LABEL) {
+            "inspect" => &self.script.inspections,
+            "check" => &self.script.checks,
+            _ => &self.script.backups,
+        };
         script.get(attempt - 1).copied().unwrap_or(Behaviour::Honest)
     }
 
@@ -279,11 +301,15 @@ impl Cluster {
                 self.plan(self.clock.elapsed() + Duration::from_secs(5), Deed::MidRun);
             }
             let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
-            self.running.insert(uid, Running::start(job, &self.database));
+            self.running.insert(uid, Running::start(job, &self.database, workload::source(store)));
         }
         if !matches!(behaviour, Behaviour::Hangs) {
-            let inspects = job["metadata"]["labels"][TASK_LABEL] == "inspect";
-            self.plan_job(job, if inspects { 15 } else { self.script.tool_seconds }, What::End);
+            let seconds = match job["metadata"]["labels"][TASK_LABEL].as_str() {
+                Some("inspect") => 15,
+                Some("check") => 2,
+                _ => self.script.tool_seconds,
+            };
+            self.plan_job(job, seconds, What::End);
         }
     }
 
@@ -296,11 +322,11 @@ impl Cluster {
             Behaviour::Honest
             | Behaviour::MasterMovesBefore
             | Behaviour::MasterMovesDuring
-            | Behaviour::MixesHistories => say(&self.work(job, !matches!(behaviour, Behaviour::MixesHistories))),
+            | Behaviour::MixesHistories => say(&self.work(store, job, !matches!(behaviour, Behaviour::MixesHistories))),
             Behaviour::Fails(reason) => say(&failed(reason, "it was told to fail")),
             Behaviour::Rambles => say(&failed(Reason::ToolFailed, &"schön ".repeat(200))),
             Behaviour::Forges(forge) => {
-                let mut verdict = self.work(job, true);
+                let mut verdict = self.work(store, job, true);
                 if let Verdict::Published(point) = &mut verdict {
                     forge(point);
                 }
@@ -309,11 +335,11 @@ impl Cluster {
             Behaviour::Says(text) => (0, text.to_owned()),
             Behaviour::SaysNothing => (0, String::new()),
             Behaviour::Dies { published } => {
-                self.work_if(job, published);
+                self.work_if(store, job, published);
                 (137, String::new())
             }
             Behaviour::PodVanishes { published } => {
-                self.work_if(job, published);
+                self.work_if(store, job, published);
                 // The Job controller takes note of a pod before it lets it go.
                 let gone = json!({"uncountedTerminatedPods": {"failed": [pods::name_of(job)]}});
                 store.change(&Key::of(job), |job| job["status"] = gone).unwrap();
@@ -322,7 +348,7 @@ impl Cluster {
                 return;
             }
             Behaviour::JobVanishes { published } => {
-                self.work_if(job, published);
+                self.work_if(store, job, published);
                 store.delete(&Key::of(job), &DeleteOptions::default()).unwrap();
                 return;
             }
@@ -335,7 +361,8 @@ impl Cluster {
     }
 
     /// The agent does what its Job asks for.
-    fn work(&self, job: &Value, check: bool) -> Verdict {
+    fn work(&self, store: &Store, job: &Value, check: bool) -> Verdict {
+        let source: Source = workload::source(store);
         let volume = &mut self.volume.lock().unwrap();
         if job["metadata"]["labels"][TASK_LABEL] == "inspect" {
             return inspect(job, volume);
@@ -343,13 +370,16 @@ impl Cluster {
         if job["metadata"]["labels"][TASK_LABEL] == "prune" {
             return prune(job, volume);
         }
+        if job["metadata"]["labels"][TASK_LABEL] == "check" {
+            return Verdict::Ready;
+        }
         let running = &self.running[job["metadata"]["uid"].as_str().unwrap()];
-        running.publish(&self.database, volume, self.clock.now(), check)
+        running.publish(&self.database, source, volume, self.clock.now(), check)
     }
 
-    fn work_if(&self, job: &Value, published: bool) {
+    fn work_if(&self, store: &Store, job: &Value, published: bool) {
         if published {
-            self.work(job, true);
+            self.work(store, job, true);
         }
     }
 }

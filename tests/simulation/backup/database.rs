@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 use graph_backup_operator::api::{Endpoint, Fence, FenceToken, StoreId};
-use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, SourceUri};
+use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, Registered, SourceUri};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +32,8 @@ struct State {
     looks: Vec<Look>,
     /// How often the master has moved.
     moves: i64,
+    /// How many members are registered, the first ones.
+    members: i32,
 }
 
 impl Database {
@@ -39,7 +41,7 @@ impl Database {
     pub fn new(looks: &[Look]) -> Self {
         let mut looks = looks.to_vec();
         looks.reverse();
-        Self { state: Arc::new(Mutex::new(State { looks, moves: 0 })) }
+        Self { state: Arc::new(Mutex::new(State { looks, moves: 0, members: 3 })) }
     }
 
     /// Another database in the same state.
@@ -50,12 +52,17 @@ impl Database {
     /// Describes everything that decides what it shows.
     pub fn describe(&self, out: &mut String) {
         let state = self.state.lock().unwrap();
-        write!(out, "; database {} {}", state.looks.len(), state.moves).unwrap();
+        write!(out, "; database {} {} {}", state.looks.len(), state.moves, state.members).unwrap();
     }
 
     /// The master changes.
     pub fn move_master(&self) {
         self.state.lock().unwrap().moves += 1;
+    }
+
+    /// So many members are registered.
+    pub fn register(&self, members: i32) {
+        self.state.lock().unwrap().members = members;
     }
 
     /// The fence as ZooKeeper shows it now.
@@ -64,7 +71,7 @@ impl Database {
         let member_id = i32::try_from(moves % 3).unwrap() + 1;
         Fence::Master(FenceToken {
             member_id,
-            endpoint: Endpoint { host: format!("neo4j-{member_id}.neo4j"), port: 6362 },
+            endpoint: endpoint(member_id),
             server_created: 8,
             election_created: 9,
             rebound: member_id,
@@ -74,7 +81,20 @@ impl Database {
     }
 }
 
+fn endpoint(member_id: i32) -> Endpoint {
+    Endpoint { host: format!("neo4j-{}.neo4j", member_id - 1), port: 6362 }
+}
+
 impl Discovery for Database {
+    fn members<'a>(
+        &'a self,
+        _source: &'a SourceUri,
+        _cluster_name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Registered>, DiscoveryError>> {
+        let members = self.state.lock().unwrap().members;
+        Box::pin(async move { Ok((1..=members).map(|id| Registered { id, endpoint: Some(endpoint(id)) }).collect()) })
+    }
+
     fn locate<'a>(
         &'a self,
         source: &'a SourceUri,

@@ -1,6 +1,7 @@
 //! What holds of every `GraphBackup` at every moment, whatever goes wrong.
 
 use super::agent::Volume;
+use super::workload;
 use crate::apiserver::{Check, Store};
 use graph_backup_operator::api::condition::{MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, VERIFIED};
 use graph_backup_operator::api::names::{BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
@@ -33,6 +34,7 @@ pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check 
             jobs(store, backup, &mut wrong);
         }
         gone(store, before, &volume.lock().unwrap(), &mut broken);
+        broken.extend(workload::broken(store));
         broken.extend(store.list("Job").filter(|job| is_ours(job)).filter_map(owner));
         // All scenarios are about one database cluster.
         if store.list("Job").filter(|job| is_ours(job) && copies(job)).count() > 1 {
@@ -90,7 +92,8 @@ fn evidence(status: &Value, uid: &str, going: bool, volume: &Volume, wrong: &mut
         wrong("a point without success, or success without a point");
     }
     let Some(digest) = point["manifestDigest"].as_str().filter(|_| !going) else { return };
-    if !volume.holds_for(status["directory"].as_str().unwrap_or_default(), uid, digest) {
+    let maker = point["ownerUid"].as_str().unwrap_or(uid);
+    if !volume.holds_for(status["directory"].as_str().unwrap_or_default(), maker, digest) {
         wrong("the point in status is not the one on the volume, or it mixes two histories");
     }
 }
@@ -103,9 +106,9 @@ fn history(before: &Value, after: &Value, wrong: &mut impl FnMut(&str)) {
     let (old, new) = (attempts(before), attempts(after));
     let ended = |attempt: &Value| !attempt["completionTime"].is_null();
     for (index, attempt) in old.iter().enumerate() {
-        let kept = new
-            .get(index)
-            .is_some_and(|now| if ended(attempt) { now == attempt } else { now["job"] == attempt["job"] });
+        let kept = new.get(index).is_some_and(|now| {
+            if ended(attempt) { result(now) == result(attempt) } else { now["job"] == attempt["job"] }
+        });
         if !kept {
             wrong("an attempt was forgotten or rewritten");
         }
@@ -119,6 +122,15 @@ fn history(before: &Value, after: &Value, wrong: &mut impl FnMut(&str)) {
     if !before["startTime"].is_null() && before["startTime"] != after["startTime"] {
         wrong("startTime moved");
     }
+}
+
+/// An attempt but for when its member was started again: that comes after its end.
+fn result(attempt: &Value) -> Value {
+    let mut attempt = attempt.clone();
+    if let Some(stopped) = attempt["stopped"].as_object_mut() {
+        stopped.remove("restoredTime");
+    }
+    attempt
 }
 
 fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
@@ -138,7 +150,11 @@ fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
             }
             continue;
         }
-        if !attempts.iter().any(|attempt| attempt["job"] == *name || attempt["inspection"]["job"] == *name) {
+        let check = |attempt: &Value| attempt["job"].as_str().is_some_and(|job| *name == format!("{job}c"));
+        let known =
+            |attempt: &Value| attempt["job"] == *name || attempt["inspection"]["job"] == *name || check(attempt);
+        let adopts = backup["spec"]["adopt"].is_string() && !backup["status"].is_null();
+        if !adopts && !attempts.iter().any(known) {
             wrong(&format!("Job {name} was created before status says so"));
         }
     }

@@ -9,3 +9,4 @@ mod scenario;
 mod scenarios;
 mod subject;
 mod whole;
+mod workload;

@@ -2,7 +2,7 @@
 
 use super::agent::Volume;
 use super::cluster::{Act, Behaviour, Cluster, Script};
-use super::database::{Database, Look};
+use super::database::{Database, Look, STORE};
 use super::invariants::{Memory, truth};
 use super::subject::Backups;
 use crate::apiserver::{Call, Key, Kind, Object, Store, Verb};
@@ -24,9 +24,9 @@ pub const NAMESPACE: &str = "graph";
 pub const BACKUP: &str = "nightly";
 /// The most that a pass asks: two old Jobs, the claim, the lock and whether it is in use, the lock again, status, a Job that is refused,
 /// an Event, status.
-const BUDGET: Budget = Budget { per_pass: 10, extra: 60 };
+const BUDGET: Budget = Budget { per_pass: 12, extra: 60 };
 /// What may be there at the end. Jobs and pods may not: they live on for an hour, and the run lasts longer.
-const LASTING: [&str; 3] = ["GraphBackup", "Event", "PersistentVolumeClaim"];
+const LASTING: [&str; 4] = ["GraphBackup", "Event", "PersistentVolumeClaim", "StatefulSet"];
 
 /// One run in so many is run in full, too, to see that the join is right.
 const IN_FULL_EVERY: usize = 50;
@@ -52,6 +52,7 @@ pub struct Scenario {
     refuses: fn(&Call) -> bool,
     claim: bool,
     tight: bool,
+    orphan: Option<String>,
     ending: Ending,
     jobs: Vec<&'static str>,
     writes: Option<usize>,
@@ -76,6 +77,7 @@ pub fn scenario(title: &'static str) -> Scenario {
         refuses: |_| false,
         claim: true,
         tight: false,
+        orphan: None,
         ending: Ending::Succeeds,
         jobs: vec!["1"],
         writes: None,
@@ -106,6 +108,12 @@ impl Scenario {
     /// What the next backup Job does.
     pub fn backup_job(mut self, behaviour: Behaviour) -> Self {
         self.script.backups.push(behaviour);
+        self
+    }
+
+    /// What the Job that checks does before the next attempt's copy.
+    pub fn check_job(mut self, behaviour: Behaviour) -> Self {
+        self.script.checks.push(behaviour);
         self
     }
 
@@ -160,6 +168,28 @@ impl Scenario {
     /// The operator is down for so many seconds from the time when the first backup Job runs.
     pub const fn operator_down_in_mid_run(mut self, seconds: u64) -> Self {
         self.script.down_in_mid_run = seconds;
+        self
+    }
+
+    /// A cold backup, of a StatefulSet that `create` makes.
+    pub fn cold(mut self, create: fn(&mut Store, &Value)) -> Self {
+        self.spec["method"] = json!("Cold");
+        let workload = json!({"statefulSet": "neo4j", "volumeClaimTemplate": "data", "storePath": "graph.db"});
+        self.spec["cold"] = json!({"workload": workload});
+        self.prepared(create)
+    }
+
+    /// Adopts a point; `there` says whether it is on the volume.
+    pub fn adopts(mut self, there: bool) -> Self {
+        let place = format!("{STORE}/20261122T020000Z-lost-1a2b3c4d");
+        self.spec["adopt"] = json!(place);
+        self.orphan = there.then_some(place);
+        self
+    }
+
+    /// A member that is told to stop never does.
+    pub const fn member_hangs(mut self) -> Self {
+        self.script.member_hangs = true;
         self
     }
 
@@ -226,7 +256,11 @@ impl Scenario {
 
     /// The world at the beginning.
     pub fn world(&self, clock: Clock) -> Backups {
-        let volume = Arc::new(Mutex::new(Volume::default()));
+        let volume = match &self.orphan {
+            Some(place) => Volume::with_orphan(place.clone(), clock.now()),
+            None => Volume::default(),
+        };
+        let volume = Arc::new(Mutex::new(volume));
         let memory = Arc::new(Mutex::new(Memory::default()));
         let database = Database::new(&self.looks);
         let cluster = Cluster::new(clock, self.script.clone(), database.clone(), Arc::clone(&volume));
@@ -297,7 +331,7 @@ impl Scenario {
             .find(|object| object["kind"] == "GraphBackup" && object["metadata"]["name"] == self.object);
         let said = status.map(|object| (truth(&object["status"], "Succeeded"), reason(object)));
         let as_wanted = match (&self.ending, said) {
-            (Ending::Succeeds, Some(("True", "Succeeded")))
+            (Ending::Succeeds, Some(("True", "Succeeded" | "Adopted")))
             | (Ending::Waits, Some(("absent", _)))
             | (Ending::Gone, None) => true,
             (Ending::Fails(wanted), Some(("False", reason))) => wanted.as_str() == reason,
@@ -327,6 +361,7 @@ impl Scenario {
             let call = clean.records.get(at).map(|record| &record.call);
             call.is_some_and(|call| call.verb == Verb::Create && call.kind.name == kind)
         };
+        let scales = |at: usize| clean.records.get(at).is_some_and(|record| record.call.scale);
         let of_lock = |at: usize| clean.records.get(at).is_some_and(|record| record.call.kind.name == "Lease");
         // The last thing that was done is the record of an attempt whose Job is still to be created.
         let between = |at: usize, applied: bool| hit(if applied { at + 1 } else { at }, "Job");
@@ -345,6 +380,8 @@ impl Scenario {
             }
             Fault::Request { mishap: Mishap::Deleted, .. } if several => Allowance::Anything,
             Fault::Request { mishap: Mishap::Deleted, .. } => Allowance::Gone,
+            // Its finalizer holds the object as long as it works: it cannot be created anew before it is gone.
+            Fault::Request { mishap: Mishap::Recreated, .. } if self.spec["method"] == "Cold" => Allowance::Anything,
             Fault::Request { mishap: Mishap::Recreated, .. } => self.another_way(),
             // A refused Event must not keep the verdict from the object.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } if hit(at, "Event") => {
@@ -365,6 +402,8 @@ impl Scenario {
             Fault::Request { at, mishap: Mishap::Crash { applied }, down: 30.. } if between(at, applied) => {
                 self.one_attempt_less(clean)
             }
+            // A refused scale-down ends its attempt, too: nobody was stopped.
+            Fault::Request { at, mishap: Mishap::Refused(403), .. } if scales(at) => self.one_attempt_less(clean),
             Fault::Outage { at, .. } if between(at, false) => self.one_attempt_less(clean),
             Fault::Request { down: 30.., .. } | Fault::Outage { .. } if self.tight => Allowance::Anything,
             // The Job's TTL ends it before anybody looks: the volume is asked.
@@ -382,7 +421,7 @@ impl Scenario {
 
     /// An attempt is lost to the fault; with none to spare the end may be another one.
     fn one_attempt_less(&self, clean: &Run) -> Allowance {
-        let used = created(clean, "Job").iter().filter(|name| !name.ends_with('i')).count();
+        let used = created(clean, "Job").iter().filter(|name| !name.ends_with(['i', 'c'])).count();
         let spare = self.spec["retry"]["limit"].as_u64().unwrap() + 1 > used as u64;
         if spare { self.another_way() } else { Allowance::Anything }
     }

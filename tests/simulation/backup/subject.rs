@@ -10,9 +10,11 @@ use crate::driver::{After, Subject};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Parent};
+use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
 use graph_backup_operator::backup::controller::{self, Context, Failing};
+use graph_backup_operator::backup::points::Points;
 use graph_backup_operator::backup::status::is_terminal;
+use graph_backup_operator::backup::validate::ValidBackup;
 use graph_backup_operator::cluster_lock::ClusterLocks;
 use graph_backup_operator::metrics::Metrics;
 use kube::Client;
@@ -41,6 +43,19 @@ pub struct Backups {
     pub memory: Arc<Mutex<Memory>>,
 }
 
+/// One earlier point, which no object but its own has.
+struct Sunday;
+
+impl Points for Sunday {
+    fn newest_parent(&self, _: &ValidBackup, _: StoreId) -> Option<Parent> {
+        Some(sunday())
+    }
+
+    fn taken_by(&self, _: &ValidBackup, _: StoreId) -> Option<String> {
+        None
+    }
+}
+
 /// The earlier point that an incremental backup finds.
 fn sunday() -> Parent {
     Parent {
@@ -60,7 +75,7 @@ impl Backups {
             locks: ClusterLocks::new(client.clone(), OPERATOR_NAMESPACE.to_owned()),
             client,
             discovery: Arc::new(self.database.clone()),
-            parents: Arc::new(|_, _| Some(sunday())),
+            points: Arc::new(Sunday),
             clock: Arc::new(move || clock.now()),
             operator_image: "operator:test".to_owned(),
             instance: "replica-0".to_owned(),

@@ -1,5 +1,7 @@
 //! The scenarios. To add one: write a function that returns it, and name it in the list.
 
+mod adopt;
+mod cold;
 mod database;
 mod lock;
 mod lost;
@@ -79,4 +81,22 @@ enumerated! {
     removal::the_removal_fails_at_first,
     removal::the_job_of_the_removal_is_deleted,
     removal::the_claim_went_first,
+    adopt::a_point_is_adopted,
+    adopt::the_point_is_missing,
+    adopt::adopted_files_go_with_the_object,
+    cold::a_member_is_stopped_and_started,
+    cold::the_only_member_is_stopped_and_started,
+    cold::the_copy_fails_once,
+    cold::the_check_fails,
+    cold::the_copy_cannot_be_made,
+    cold::the_agent_is_killed_after_publishing,
+    cold::the_job_is_deleted_in_mid_copy,
+    cold::the_object_is_deleted_in_mid_copy,
+    cold::somebody_scales_up_in_mid_copy,
+    cold::somebody_stops_all_in_mid_copy,
+    cold::the_member_does_not_stop,
+    cold::the_member_is_the_master,
+    cold::scaling_is_refused,
+    cold::the_workload_comes_later,
+    cold::the_workload_is_deleted_in_mid_copy,
 }

@@ -1,14 +1,31 @@
-//! Which earlier point an incremental backup starts from. Pure; the agent proves on the volume that it can.
+//! The points of other objects: which one an incremental backup starts from, and whose an adopted one is. Pure; the agent
+//! proves on the volume that it can.
 
 use super::status::succeeded;
 use super::validate::ValidBackup;
 use crate::api::{GraphBackup, Parent, StoreId};
 use std::borrow::Borrow;
-use std::sync::Arc;
 
-/// Finds the newest earlier point of the cluster with this store id for a backup. Reads what is known already: what is not seen
-/// yet costs a full copy at most, and the agent proves the rest on the volume.
-pub type Parents = Arc<dyn Fn(&ValidBackup, StoreId) -> Option<Parent> + Send + Sync>;
+/// Points of objects that are known already: what is not seen yet costs a full copy at most, and the agent proves the rest on
+/// the volume.
+pub trait Points: Send + Sync {
+    /// The newest earlier point of the cluster with this store id for a backup.
+    fn newest_parent(&self, backup: &ValidBackup, store: StoreId) -> Option<Parent>;
+
+    /// Name of another object whose point is the one that this backup would have in the cluster with this store id.
+    fn taken_by(&self, backup: &ValidBackup, store: StoreId) -> Option<String>;
+}
+
+/// Knows none.
+impl Points for () {
+    fn newest_parent(&self, _: &ValidBackup, _: StoreId) -> Option<Parent> {
+        None
+    }
+
+    fn taken_by(&self, _: &ValidBackup, _: StoreId) -> Option<String> {
+        None
+    }
+}
 
 /// The newest point of the cluster with this store id, on the same target.
 pub fn newest_parent<T: Borrow<GraphBackup>>(
@@ -36,6 +53,23 @@ pub fn newest_parent<T: Borrow<GraphBackup>>(
         fits.then_some((point.data_to, parent))
     });
     candidates.max_by(|(a, left), (b, right)| (a, &left.uid).cmp(&(b, &right.uid))).map(|(_, parent)| parent)
+}
+
+/// Name of another object on the same target whose directory is this backup's.
+pub fn taken_by<T: Borrow<GraphBackup>>(
+    backup: &ValidBackup,
+    store: StoreId,
+    points: impl IntoIterator<Item = T>,
+) -> Option<String> {
+    let directory = backup.place(store).to_string();
+    points.into_iter().find_map(|object| {
+        let object = object.borrow();
+        let other = object.metadata.uid.as_ref() != Some(&backup.owner.uid);
+        let same = object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
+            && object.spec.target.claim_name == backup.target.claim_name
+            && object.status.as_ref().is_some_and(|status| status.directory.as_ref() == Some(&directory));
+        object.metadata.name.clone().filter(|_| other && same)
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,164 @@
+//! The points on a mounted target, as objects that adopt them: for when the objects are lost and the volume is not.
+
+use super::layout::is_folder_name;
+use super::manifest::Manifest;
+use super::manifest_file;
+use crate::api::{Source, StoreId};
+use clap::Args;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Longest name of a `GraphBackup`.
+const NAME_BYTES_MAX: usize = 52;
+/// What stands for the image of a point that no tool made.
+const UNKNOWN_IMAGE: &str = "unknown";
+/// What stands for a source that a manifest does not tell.
+const UNKNOWN_SOURCE: &str = "ha://unknown";
+
+/// Which target, and how objects name it.
+#[derive(Debug, Args)]
+pub struct PointsArguments {
+    /// Where the target claim is mounted.
+    #[arg(long, default_value = super::run::TARGET_MOUNT)]
+    target: PathBuf,
+    /// Name of the claim, for the objects.
+    #[arg(long)]
+    claim: String,
+    /// Folder on the claim below which the points are (`spec.target.directory`).
+    #[arg(long, default_value = "")]
+    directory: String,
+}
+
+/// A target cannot be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list {path}: {source}")]
+pub struct PointsError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// One YAML document for each point, oldest first; points whose manifest cannot be read are told as comments.
+///
+/// Manifests are believed here; adopting reads every file.
+pub fn points_yaml(arguments: &PointsArguments) -> Result<String, PointsError> {
+    let mut names = BTreeSet::new();
+    let mut documents = Vec::new();
+    let root = arguments.target.join(&arguments.directory);
+    for cluster in folders(&root)?.iter().filter(|name| name.parse::<StoreId>().is_ok()) {
+        for point in folders(&root.join(cluster))?.iter().filter(|name| is_folder_name(name)) {
+            documents.push(match manifest_file::read(&root.join(cluster).join(point)) {
+                Ok((manifest, _)) => {
+                    let name = name(&manifest, &mut names);
+                    let object = object(arguments, &manifest, &name, &format!("{cluster}/{point}"));
+                    // JSON is YAML, and quotes what needs it.
+                    format!("---\n{object:#}\n")
+                }
+                Err(error) => format!("# {cluster}/{point}: {}\n", error.to_string().replace('\n', " ")),
+            });
+        }
+    }
+    Ok(documents.concat())
+}
+
+/// Names of the folders in a folder, sorted.
+fn folders(path: &Path) -> Result<Vec<String>, PointsError> {
+    let failed = |source| PointsError { path: path.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The name that the object had, with the start of its UID where an older one had it too.
+fn name(manifest: &Manifest, taken: &mut BTreeSet<String>) -> String {
+    let owner = &manifest.owner;
+    let mut name = owner.name.clone();
+    if taken.contains(&name) {
+        let uid = owner.uid.get(..8).unwrap_or(&owner.uid);
+        name.truncate(NAME_BYTES_MAX - 1 - uid.len());
+        name = format!("{}-{uid}", name.trim_end_matches(['-', '.']));
+    }
+    taken.insert(name.clone());
+    name
+}
+
+fn object(arguments: &PointsArguments, manifest: &Manifest, name: &str, point: &str) -> Value {
+    let unknown = Source { uri: UNKNOWN_SOURCE.to_owned(), cluster_name: None };
+    let mut target = json!({"claimName": arguments.claim});
+    if !arguments.directory.is_empty() {
+        target["directory"] = json!(arguments.directory);
+    }
+    json!({
+        "apiVersion": "graphbackup.dev/v1alpha1",
+        "kind": "GraphBackup",
+        "metadata": {"name": name, "namespace": manifest.owner.namespace},
+        "spec": {
+            "adopt": point,
+            "source": manifest.source.as_ref().unwrap_or(&unknown),
+            "target": target,
+            "tool": {"image": manifest.tool.as_ref().map_or(UNKNOWN_IMAGE, |tool| &tool.image)},
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing;
+    use crate::api::GraphBackup;
+
+    /// A point with this manifest.
+    fn publish(target: &Path, manifest: &Manifest) {
+        let folder = target.join("team").join(manifest.store_id.to_string()).join(&manifest.point);
+        fs::create_dir_all(&folder).unwrap();
+        manifest_file::write(&folder, manifest).unwrap();
+    }
+
+    fn printed(target: &Path) -> String {
+        let (claim, directory) = ("backups".to_owned(), "team".to_owned());
+        points_yaml(&PointsArguments { target: target.to_owned(), claim, directory }).unwrap()
+    }
+
+    #[test]
+    fn each_point_is_printed_as_an_object_that_adopts_it() {
+        let target = tempfile::tempdir().unwrap();
+        let first = testing::manifest();
+        let mut second = testing::manifest();
+        second.point = "20261125T060000Z-before-upgrade-9a2b3c4d".into();
+        second.owner.uid = "9a2b3c4d-0000".into();
+        second.owner.name = "n".repeat(52);
+        let mut third = second.clone();
+        third.point = "20261126T060000Z-again-1a2b3c4d".into();
+        third.tool = None;
+        for manifest in [&first, &second, &third] {
+            publish(target.path(), manifest);
+        }
+        let cluster = target.path().join("team").join(testing::STORE_ID.to_string());
+        fs::create_dir_all(cluster.join(".partial-u-p/store")).unwrap();
+        fs::create_dir(cluster.join("notes")).unwrap();
+        let printed = printed(target.path());
+        assert!(printed.contains(&format!("# {}/notes: ", testing::STORE_ID)), "{printed}");
+        let objects: Vec<GraphBackup> = printed
+            .split("---\n")
+            .filter_map(|document| serde_json::from_str(document.split("\n#").next().unwrap()).ok())
+            .collect();
+        assert_eq!(objects.len(), 3, "{printed}");
+        let spec = &objects[0].spec;
+        assert_eq!(spec.adopt.as_deref(), Some(format!("{}/{}", testing::STORE_ID, first.point).as_str()));
+        assert_eq!((spec.source.uri.as_str(), spec.target.directory.as_str()), ("ha://zk", "team"));
+        assert_eq!(spec.tool.image, "neo4j:1.8");
+        let names: Vec<_> = objects.iter().map(|object| object.metadata.name.clone().unwrap()).collect();
+        let with_uid = format!("{}-9a2b3c4d", "n".repeat(43));
+        assert_eq!(names, ["before-upgrade", &"n".repeat(52), &with_uid]);
+    }
+}

@@ -1,0 +1,280 @@
+//! The member that a cold backup stops: whether there is one that may be, and what comes next. Pure.
+//!
+//! A StatefulSet can do without the member of its highest ordinal alone. The attempt is recorded with what puts the
+//! cluster back ([`StoppedMember`]) before anything is scaled; its replicas are back before the backup ends, whatever
+//! became of the copy. Before a member is stopped a Job on its node mounts both volumes and looks whether a copy can be
+//! made: what is set up wrong costs no member.
+
+use super::decide::{
+    Ending, Pass, Step, Waiting, deadline_left, decide_active, may_be_uncreated, out_of_time, running, since,
+};
+use super::world::{JobState, MemberState, ScaleTo, Unfit};
+use crate::agent::verdict::Verdict;
+use crate::api::{Attempt, Cold, Endpoint, IfMaster, Reason, StoppedMember, now_seconds};
+use crate::discovery::Registered;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use std::time::Duration;
+
+/// For a member to be gone, whatever grace its pod has.
+const STOP_DEADLINE: Duration = Duration::from_mins(10);
+/// What the Job that checks may need beyond the start of its pod.
+pub const CHECK_DEADLINE: Duration = Duration::from_mins(1);
+/// How the scheduler of Kubernetes says, up to 1.33 and later, that a volume cannot be on a node.
+const APART: [&str; 2] = ["volume node affinity conflict", "PersistentVolume's node affinity"];
+/// Bounds of the time between two looks at a member that stops: nothing tells when it is gone from ZooKeeper.
+const LOOK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+/// Longest time between two looks at the StatefulSet while its member is copied.
+const LOOK_WHILE_COPYING: Duration = Duration::from_secs(15);
+
+/// The member that would be stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Name of its pod.
+    pub pod: String,
+    /// Name of the claim of its volume.
+    pub claim: String,
+    /// UID of the StatefulSet.
+    pub stateful_set_uid: String,
+    /// `metadata.generation` of the StatefulSet.
+    pub generation: i64,
+    /// `spec.replicas` of the StatefulSet, 1 or more.
+    pub replicas: i32,
+}
+
+/// Name of the claim that a StatefulSet makes for a pod.
+pub fn claim_of(cold: &Cold, pod: &str) -> String {
+    format!("{}-{pod}", cold.workload.volume_claim_template)
+}
+
+/// The member with the highest ordinal, if the StatefulSet is whole and lets it go without harm.
+pub fn candidate(cold: &Cold, workload: Option<&StatefulSet>, target_claim: &str) -> Result<Candidate, Unfit> {
+    let name = &cold.workload.stateful_set;
+    let Some((workload, spec)) = workload.and_then(|set| Some((set, set.spec.as_ref()?))) else {
+        return Err(Unfit::new(
+            Reason::WorkloadMissing,
+            format!("StatefulSet {name} does not exist: create it, or correct spec.cold.workload in a new GraphBackup"),
+        ));
+    };
+    let template = &cold.workload.volume_claim_template;
+    let templates = spec.volume_claim_templates.iter().flatten().filter_map(|claim| claim.metadata.name.as_deref());
+    if !templates.clone().any(|name| name == template) {
+        let known: Vec<_> = templates.collect();
+        return Err(Unfit::new(
+            Reason::WorkloadUnfit,
+            format!("StatefulSet {name} has no volumeClaimTemplate {template}, it has {known:?}"),
+        ));
+    }
+    let retention = spec.persistent_volume_claim_retention_policy.as_ref();
+    if retention.and_then(|policy| policy.when_scaled.as_deref()) == Some("Delete") {
+        return Err(Unfit::new(
+            Reason::ScaleDownDeletesClaim,
+            format!(
+                "StatefulSet {name} deletes the claim of a member that is scaled down: set \
+                 spec.persistentVolumeClaimRetentionPolicy.whenScaled to Retain"
+            ),
+        ));
+    }
+    let replicas = spec.replicas.unwrap_or(1);
+    require_whole(name, workload, replicas)?;
+    let first = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
+    let pod = format!("{name}-{}", first.saturating_add(replicas).saturating_sub(1));
+    let claim = claim_of(cold, &pod);
+    if claim == target_claim {
+        return Err(Unfit::new(
+            Reason::WorkloadUnfit,
+            format!("spec.target.claimName is {claim}, the member's own volume: a backup belongs on another one"),
+        ));
+    }
+    Ok(Candidate {
+        pod,
+        claim,
+        stateful_set_uid: workload.metadata.uid.clone().unwrap_or_default(),
+        generation: workload.metadata.generation.unwrap_or_default(),
+        replicas,
+    })
+}
+
+/// A cluster that lacks a member already, or is about to, does not lose another one to a backup.
+fn require_whole(name: &str, workload: &StatefulSet, replicas: i32) -> Result<(), Unfit> {
+    let status = workload.status.clone().unwrap_or_default();
+    let ready = status.ready_replicas.unwrap_or_default();
+    let seen = status.observed_generation >= workload.metadata.generation;
+    if replicas >= 1 && seen && status.replicas == replicas && ready == replicas {
+        return Ok(());
+    }
+    Err(Unfit::new(
+        Reason::WorkloadNotReady,
+        format!("StatefulSet {name} wants {replicas} members and has {ready} ready: none is stopped before all are up"),
+    ))
+}
+
+/// Id and endpoint under which the candidate is registered, if it may be stopped. `master` is the master's id.
+pub fn registration(
+    cold: &Cold,
+    candidate: &Candidate,
+    members: &[Registered],
+    master: Option<i32>,
+) -> Result<(i32, Endpoint), Unfit> {
+    let pod = &candidate.pod;
+    let is_its = |endpoint: &Endpoint| endpoint.host.split('.').next() == Some(pod);
+    let found = members.iter().find_map(|member| Some((member.id, member.endpoint.as_ref().filter(|e| is_its(e))?)));
+    let Some((id, endpoint)) = found else {
+        let known: Vec<_> = members.iter().filter_map(|member| Some(member.endpoint.as_ref()?.host.as_str())).collect();
+        return Err(Unfit::new(
+            Reason::MemberNotRegistered,
+            format!(
+                "no member is registered in ZooKeeper under the name of pod {pod}, there are {known:?}: start it, or let \
+                 ha.server of each member be the name of its pod"
+            ),
+        ));
+    };
+    if candidate.replicas > 1 && master == Some(id) && cold.if_master == IfMaster::Refuse {
+        return Err(Unfit::new(
+            Reason::MemberIsMaster,
+            format!(
+                "pod {pod}, which has the highest ordinal, is the master (member {id}): let another member take over, or \
+                 set spec.cold.ifMaster to FailOver in a new GraphBackup"
+            ),
+        ));
+    }
+    Ok((id, endpoint.clone()))
+}
+
+/// The record of a member that is to be stopped.
+pub fn to_be_stopped(candidate: &Candidate, member_id: i32) -> StoppedMember {
+    StoppedMember {
+        pod: candidate.pod.clone(),
+        member_id,
+        stateful_set_uid: candidate.stateful_set_uid.clone(),
+        generation: candidate.generation,
+        replicas: candidate.replicas,
+        gone_time: None,
+        restored_time: None,
+    }
+}
+
+/// The member of an attempt whose replicas are not put back yet.
+pub fn away(attempt: &Attempt) -> Option<&StoppedMember> {
+    attempt.stopped.as_ref().filter(|stopped| stopped.restored_time.is_none())
+}
+
+/// What the stopped member of an open attempt asks for; nothing where the attempt's Jobs decide.
+pub(super) fn next(pass: &Pass<'_>, attempt: &Attempt, seen: &MemberState, job: &JobState) -> Option<Step> {
+    let stopped = away(attempt)?;
+    let gone = stopped.gone_time?;
+    let in_vain = matches!(job, JobState::Active { .. } | JobState::Ended { verdict: Some(Verdict::Failed(_)), .. });
+    match (job, seen) {
+        (_, MemberState::Present { replicas, .. }) if in_vain && *replicas >= stopped.replicas => {
+            Some(Step::CloseAttempt(scaled_meanwhile(stopped, *replicas)))
+        }
+        (JobState::Active { .. }, _) => None,
+        (JobState::Absent, _) if may_be_uncreated(gone, pass.now) => None,
+        _ => Some(Step::StartMember(put_back(stopped, seen))),
+    }
+}
+
+/// A wait while a member is stopped: nothing tells when somebody scales its StatefulSet.
+pub(super) fn watchful(waiting: Waiting) -> Waiting {
+    Waiting { look_again: waiting.look_again.min(LOOK_WHILE_COPYING), ..waiting }
+}
+
+/// The replicas to put back, if they are as the backup left them: what somebody else has made of them since stays.
+pub fn put_back(stopped: &StoppedMember, seen: &MemberState) -> Option<ScaleTo> {
+    match seen {
+        MemberState::Present { replicas, resource_version, .. } if *replicas == stopped.replicas - 1 => {
+            Some(ScaleTo { replicas: stopped.replicas, resource_version: resource_version.clone() })
+        }
+        MemberState::Present { .. } | MemberState::WorkloadGone => None,
+    }
+}
+
+/// An attempt whose member is not gone yet: everything is checked while that still serves, then it is stopped. It is gone
+/// when its pod is from the API and its registration from ZooKeeper.
+pub(super) fn stop(
+    pass: &Pass<'_>,
+    attempt: &Attempt,
+    stopped: &StoppedMember,
+    seen: &MemberState,
+    check: JobState,
+) -> Step {
+    let MemberState::Present { replicas, generation, resource_version, settled, registered } = seen else {
+        return Step::CloseAttempt(Ending::new(
+            Reason::WorkloadMissing,
+            format!("the StatefulSet of pod {} was deleted or replaced before the pod was stopped", stopped.pod),
+        ));
+    };
+    let limit = pass.backup.pod_start_deadline + CHECK_DEADLINE + STOP_DEADLINE;
+    let down = stopped.replicas - 1;
+    match *replicas {
+        _ if deadline_left(pass.backup, pass.status, pass.now).is_none() => {
+            Step::CloseAttempt(out_of_time(pass.status))
+        }
+        _ if since(attempt.start_time, pass.now) >= limit => {
+            Step::CloseAttempt(did_not_stop(stopped, *settled, registered.as_ref()))
+        }
+        now if now == stopped.replicas && *generation == stopped.generation => {
+            let to = ScaleTo { replicas: down, resource_version: resource_version.clone() };
+            judge_check(pass, check).unwrap_or(Step::StopMember(to))
+        }
+        now if now == down && *settled && matches!(registered, Some(Ok(false))) => {
+            let stopped = StoppedMember { gone_time: Some(now_seconds(pass.now)), ..stopped.clone() };
+            let attempt = Attempt { stopped: Some(stopped), ..attempt.clone() };
+            Step::Start { attempt: Box::new(attempt), take_lock: false }
+        }
+        now if now == down => {
+            let look_again = (since(attempt.start_time, pass.now) / 10).clamp(LOOK.0, LOOK.1);
+            Step::Wait(Waiting { look_again, ..running(pass.status) })
+        }
+        now => Step::CloseAttempt(scaled_meanwhile(stopped, now)),
+    }
+}
+
+/// What the Job that checks asks for; nothing when it found that a copy can be made.
+fn judge_check(pass: &Pass<'_>, check: JobState) -> Option<Step> {
+    let close = |reason, message: String| Some(Step::CloseAttempt(Ending::new(reason, message)));
+    match check {
+        JobState::Absent => Some(Step::Check),
+        JobState::Active { job, created, start } => Some(match decide_active(pass, &job, created, start) {
+            // The scheduler's words for a volume that no node with the other one can have.
+            Step::CloseAttempt(ending) if APART.iter().any(|words| ending.message.contains(words)) => {
+                Step::CloseAttempt(Ending { reason: Reason::TopologyMismatch, ..ending })
+            }
+            step => step,
+        }),
+        JobState::Ended { verdict: Some(Verdict::Ready), .. } => None,
+        JobState::Ended { verdict: Some(Verdict::Failed(failure)), .. } => close(failure.reason, failure.message),
+        JobState::Ended { .. } => {
+            close(Reason::JobLost, "the Job that checks the volumes ended without a verdict".to_owned())
+        }
+        JobState::Foreign => {
+            let message = "a foreign Job has the name of the one that would check the volumes: delete it";
+            close(Reason::JobRefused, message.to_owned())
+        }
+    }
+}
+
+fn did_not_stop(
+    stopped: &StoppedMember,
+    pod_gone: bool,
+    registered: Option<&Result<bool, crate::discovery::DiscoveryError>>,
+) -> Ending {
+    let still = match registered {
+        _ if !pod_gone => "its pod is still there".to_owned(),
+        Some(Err(error)) => format!("whether it is still registered in ZooKeeper cannot be told: {error}"),
+        _ => format!("member {} is still registered in ZooKeeper", stopped.member_id),
+    };
+    let message = format!("pod {} did not stop in time: {still}; see its log", stopped.pod);
+    Ending::new(Reason::MemberDidNotStop, message)
+}
+
+fn scaled_meanwhile(stopped: &StoppedMember, replicas: i32) -> Ending {
+    let message = format!(
+        "somebody scaled the StatefulSet to {replicas} while pod {} was to be stopped and copied: let nothing else set its \
+         replicas meanwhile (an autoscaler, a GitOps tool), and create a new GraphBackup",
+        stopped.pod
+    );
+    Ending::new(Reason::ScaledMeanwhile, message)
+}
+
+#[cfg(test)]
+mod tests;
