@@ -39,12 +39,16 @@ impl Database {
     /// Waits until all members are in and one of them is master.
     pub async fn ready(client: &Client) -> Self {
         let database = Self { pods: Api::namespaced(client.clone(), NAMESPACE) };
+        database.whole().await;
+        database
+    }
+
+    async fn whole(&self) {
         let whole = || async {
-            let members = database.members().await;
+            let members = self.members().await;
             (members.len() == MEMBERS && members.iter().filter(|m| m.is_master).count() == 1).then_some(())
         };
         eventually("three members are in and one is master", FORMS, whole).await;
-        database
     }
 
     /// Members that answer and have joined.
@@ -64,6 +68,47 @@ impl Database {
     pub async fn master(&self) -> Member {
         eventually("a master", FORMS, || async { self.members().await.into_iter().find(|member| member.is_master) })
             .await
+    }
+
+    /// Shuts all members down cleanly but the last one, which is master then, and lets them come back.
+    pub async fn hand_over_to_last(client: &Client) -> Self {
+        let database = Self::ready(client).await;
+        let last = format!("neo4j-{}", MEMBERS - 1);
+        let others: Vec<_> = (0..MEMBERS - 1).map(|ordinal| format!("neo4j-{ordinal}")).collect();
+        // The StatefulSet starts no other one before the first is ready.
+        let held = Held::stop(&others[0]);
+        Self::delete(&others);
+        let master = || async { database.members().await.into_iter().find(|m| m.is_master && m.pod == last) };
+        eventually("the last member is master", FORMS, master).await;
+        // Of members that are equal the one that committed last becomes master again.
+        database.write("handed-over", 1, 10).await;
+        drop(held);
+        database.whole().await;
+        assert_eq!(database.master().await.pod, last);
+        database
+    }
+
+    /// Restarts the last member, if it is master, so that another one is.
+    pub async fn take_over_from_last(client: &Client) -> Self {
+        let database = Self::ready(client).await;
+        let last = format!("neo4j-{}", MEMBERS - 1);
+        if database.master().await.pod == last {
+            let held = Held::stop(&last);
+            Self::delete(std::slice::from_ref(&last));
+            let master = || async { database.members().await.into_iter().find(|m| m.is_master && m.pod != last) };
+            eventually("another member is master", FORMS, master).await;
+            database.write("handed-over", 1, 10).await;
+            drop(held);
+            database.whole().await;
+        }
+        assert_ne!(database.master().await.pod, last);
+        database
+    }
+
+    /// Shuts members down cleanly; the StatefulSet starts them again.
+    fn delete(pods: &[String]) {
+        let delete = ["-n", NAMESPACE, "delete", "pod", "--timeout=120s"];
+        kubectl(&[&delete[..], &pods.iter().map(String::as_str).collect::<Vec<_>>()].concat());
     }
 
     /// Kills the master for good (`kill -9`, and it stays down until it is let go) and waits for another.
@@ -95,10 +140,15 @@ pub struct Held {
 }
 
 impl Held {
+    /// Holds a member down from its next start on.
+    fn stop(pod: &str) -> Self {
+        kubectl(&["-n", NAMESPACE, "exec", pod, "--", "touch", "/data/hold"]);
+        Self { pod: pod.to_owned() }
+    }
+
     /// Kills the Java process of a member, and holds the member down.
     pub fn kill(pod: &str) -> Self {
-        kubectl(&["-n", NAMESPACE, "exec", pod, "--", "touch", "/data/hold"]);
-        let held = Self { pod: pod.to_owned() };
+        let held = Self::stop(pod);
         // The container may end with its process before kubectl has its answer: what counts is seen in the database.
         let _ = kubectl_succeeds(&["-n", NAMESPACE, "exec", pod, "--", "sh", "-c", "kill -9 $(pidof java)"]);
         held
@@ -107,9 +157,12 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // After several kills the kubelet lets the container wait before it starts it again.
         let end = Instant::now() + FORMS;
         let release = ["-n", NAMESPACE, "exec", &self.pod, "--", "rm", "-f", "/data/hold"];
+        if !kubectl_succeeds(&release) {
+            // After several kills the kubelet lets the container wait, up to five minutes; a new pod starts at once.
+            kubectl_succeeds(&["-n", NAMESPACE, "delete", "pod", &self.pod, "--timeout=60s"]);
+        }
         while !kubectl_succeeds(&release) {
             if Instant::now() >= end {
                 // The next test that needs all members says so.
