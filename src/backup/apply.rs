@@ -280,9 +280,7 @@ pub async fn apply_removal(
                 let event = removal_event(backup, Reason::TargetClaimMissing, why, hands.instance, now);
                 create_event(hands, &backup.owner.namespace, event).await?;
             }
-            release_lock(hands, &backup.owner).await?;
-            set_finalizers(hands, object, other_finalizers(object)).await?;
-            Ok(None)
+            let_go(hands, object, backup).await
         }
         Removal::Stop(job) => {
             delete_job(hands, backup, job).await?;
@@ -298,8 +296,7 @@ pub async fn apply_removal(
             match create_job(hands, backup, job).await {
                 // Nothing new is created in a namespace that goes away; its claims go with it.
                 Err(ApplyError::Call(CallError::Refused { message, .. })) if message.contains(NAMESPACE_GOES) => {
-                    set_finalizers(hands, object, other_finalizers(object)).await?;
-                    Ok(None)
+                    let_go(hands, object, backup).await
                 }
                 Err(error) => Err(error),
                 Ok(()) => Ok(Some(backup.pod_start_deadline)),
@@ -315,6 +312,13 @@ pub async fn apply_removal(
         }
         Removal::Wait(wait) => Ok(Some(*wait)),
     }
+}
+
+/// Lets a deleted object go: nothing of it works any more.
+async fn let_go(hands: &Hands<'_>, object: &GraphBackup, backup: &ValidBackup) -> Result<Option<Duration>, ApplyError> {
+    release_lock(hands, &backup.owner).await?;
+    set_finalizers(hands, object, other_finalizers(object)).await?;
+    Ok(None)
 }
 
 /// Writes the finalizers, if the object is still the one that was read.

@@ -162,9 +162,9 @@ pub fn away(attempt: &Attempt) -> Option<&StoppedMember> {
 pub(super) fn next(pass: &Pass<'_>, attempt: &Attempt, seen: &MemberState, job: &JobState) -> Option<Step> {
     let stopped = away(attempt)?;
     let gone = stopped.gone_time?;
-    let in_vain = matches!(job, JobState::Active { .. } | JobState::Ended { verdict: Some(Verdict::Failed(_)), .. });
     match (job, seen) {
-        (_, MemberState::Present { replicas, .. }) if in_vain && *replicas >= stopped.replicas => {
+        // Once the Job has ended it may have been this operator that put them back.
+        (JobState::Active { .. }, MemberState::Present { replicas, .. }) if *replicas >= stopped.replicas => {
             Some(Step::CloseAttempt(scaled_meanwhile(stopped, *replicas)))
         }
         (JobState::Active { .. }, _) => None,
