@@ -10,6 +10,7 @@
 mod adopt;
 mod backup;
 mod cold;
+mod conformance;
 mod deletion;
 mod failover;
 mod failures;

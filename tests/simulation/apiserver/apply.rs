@@ -43,6 +43,71 @@ fn merge_list(live: &mut Value, last: &Value, applied: &Value, key: &str) {
     *live = Value::Array(merged);
 }
 
+/// Whether two items of a list that is merged are the same one.
+pub fn names_an_item_twice(applied: &Value) -> bool {
+    LIST_KEYS.iter().any(|(list, key)| {
+        let items = applied[*list].as_array().map_or(&[] as &[Value], Vec::as_slice);
+        items.iter().enumerate().any(|(at, item)| items[..at].iter().any(|other| other[*key] == item[*key]))
+    })
+}
+
+/// What another manager still owns: not what somebody has now written another value over, by force.
+pub fn give_up(owned: &mut Value, applied: &Value) {
+    let (Some(fields), Some(applied)) = (owned.as_object_mut(), applied.as_object()) else { return };
+    fields.retain(|field, mine| match (applied.get(field), LIST_KEYS.iter().find(|(list, _)| list == field)) {
+        (None, _) => true,
+        (Some(theirs), Some((_, key))) => {
+            if let (Some(mine), Some(theirs)) = (mine.as_array_mut(), theirs.as_array()) {
+                mine.retain(|item| !theirs.iter().any(|other| other[*key] == item[*key] && other != item));
+            }
+            true
+        }
+        (Some(theirs), None) if mine.is_object() => {
+            give_up(mine, theirs);
+            true
+        }
+        (Some(theirs), None) => mine == theirs,
+    });
+}
+
+/// Takes out of what a manager applied last what somebody else owns, too: that stays when it is left out.
+pub fn keep(last: &mut Value, owned: &Value) {
+    let (Some(fields), Some(owned)) = (last.as_object_mut(), owned.as_object()) else { return };
+    fields.retain(|field, mine| match (owned.get(field), LIST_KEYS.iter().find(|(list, _)| list == field)) {
+        (None, _) => true,
+        (Some(theirs), Some((_, key))) => {
+            if let (Some(mine), Some(theirs)) = (mine.as_array_mut(), theirs.as_array()) {
+                mine.retain(|item| !theirs.iter().any(|other| other[*key] == item[*key]));
+            }
+            true
+        }
+        (Some(theirs), None) if mine.is_object() => {
+            keep(mine, theirs);
+            true
+        }
+        (Some(_), None) => false,
+    });
+}
+
+/// A JSON merge patch (RFC 7386).
+pub fn merge_patch(live: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *live = patch.clone();
+        return;
+    };
+    if !live.is_object() {
+        *live = Value::Object(Map::new());
+    }
+    let fields = live.as_object_mut().unwrap();
+    for (field, value) in patch {
+        if value.is_null() {
+            fields.remove(field);
+        } else {
+            merge_patch(fields.entry(field.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
 #[test]
 fn what_a_manager_leaves_out_goes_and_what_others_wrote_stays() {
     use serde_json::json;

@@ -33,15 +33,18 @@ pub fn answer(store: &mut Store, call: &Call, reversed: bool) -> Result<Bytes, R
             })))
         }
         Verb::Patch => {
-            let object = store.patch_finalizers(&key, &call.body)?;
+            let object = store.merge(&key, &call.body)?;
             Ok(shown(&object, call))
         }
         Verb::Delete => {
             let policy = &call.body["propagationPolicy"];
             assert!(policy.is_null() || policy == "Background", "propagation policy {policy} is not modelled");
             let text = |field: &str| call.body["preconditions"][field].as_str().map(str::to_owned);
-            store.delete(&key, &DeleteOptions { uid: text("uid"), resource_version: text("resourceVersion") })?;
-            Ok(body(&json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
+            let options = DeleteOptions { uid: text("uid"), resource_version: text("resourceVersion") };
+            Ok(match store.delete(&key, &options)? {
+                Some(going) => going.text(),
+                None => body(&json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})),
+            })
         }
         Verb::Watch => unreachable!("watches are streams"),
     }
@@ -66,11 +69,14 @@ fn list(store: &Store, call: &Call, reversed: bool) -> Bytes {
     };
     let version = store.version();
     let mut text = format!(
-        r#"{{"apiVersion":"{api_version}","kind":"{kind}","metadata":{{"resourceVersion":"{version}"}},"items":["#
+        r#"{{"apiVersion":"{api_version}","kind":"{kind}","metadata":{{"resourceVersion":"{version}"}},"items":"#
     )
     .into_bytes();
-    text.extend_from_slice(&items.join(&b','));
-    text.extend_from_slice(b"]}");
+    if call.metadata_only && items.is_empty() {
+        text.extend_from_slice(b"null}");
+    } else {
+        text.extend_from_slice(&[b"[", &*items.join(&b','), b"]}"].concat());
+    }
     Bytes::from(text)
 }
 

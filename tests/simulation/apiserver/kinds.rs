@@ -15,7 +15,7 @@ pub struct Kind {
     pub has_status: bool,
     /// Whether `metadata.generation` counts the changes of the spec.
     pub counts_generations: bool,
-    /// Whether the spec may not change.
+    /// Whether the spec may not change, but for `deletionPolicy`.
     pub frozen_spec: bool,
 }
 

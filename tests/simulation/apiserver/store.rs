@@ -226,7 +226,7 @@ impl Store {
         }
         let kind = Kind::named(key.kind);
         if after["spec"] != before["spec"] {
-            if kind.frozen_spec {
+            if kind.frozen_spec && frozen(&after["spec"]) != frozen(&before["spec"]) {
                 return Err(Refusal::invalid("the spec cannot be changed"));
             }
             if kind.counts_generations {
@@ -234,8 +234,13 @@ impl Store {
             }
         }
         validate(&after)?;
-        if !after["metadata"]["deletionTimestamp"].is_null() && !has_finalizers(&after) {
-            return Ok(self.remove(key));
+        if !after["metadata"]["deletionTimestamp"].is_null() {
+            if !has_finalizers(&after) {
+                return Ok(self.remove(key));
+            }
+            if !finalizers(&after).all(|finalizer| finalizers(before).any(|old| old == finalizer)) {
+                return Err(Refusal::invalid("no new finalizers can be added if the object is being deleted"));
+            }
         }
         Ok(self.put(key.clone(), after, ChangeType::Modified))
     }
@@ -250,10 +255,23 @@ impl Store {
                 return Err(Refusal::conflict(format!("{field} is {}, not {wanted}", meta[field])));
             }
         }
-        let owner = (meta["uid"].as_str().unwrap().to_owned(), manager.to_owned());
-        let last = self.applied.insert(owner, Object::new(patch["status"].clone()));
-        let last = last.as_deref().map_or(&Value::Null, |last| last);
-        self.change(key, |object| apply::merge(&mut object["status"], last, &patch["status"]))
+        let (uid, applied) = (meta["uid"].as_str().unwrap().to_owned(), &patch["status"]);
+        if apply::names_an_item_twice(applied) {
+            let message = "failed to create typed patch object: duplicate entries".to_owned();
+            return Err(Refusal { code: 500, reason: "", message });
+        }
+        let mut last =
+            self.applied.get(&(uid.clone(), manager.to_owned())).map_or(Value::Null, |last| Value::clone(last));
+        let mut owned = Vec::from([((uid.clone(), manager.to_owned()), Object::new(applied.clone()))]);
+        for (owner, theirs) in self.applied.iter().filter(|((of, by), _)| *of == uid && by != manager) {
+            let mut kept = Value::clone(theirs);
+            apply::give_up(&mut kept, applied);
+            apply::keep(&mut last, &kept);
+            owned.push((owner.clone(), Object::new(kept)));
+        }
+        let changed = self.change(key, |object| apply::merge(&mut object["status"], &last, applied))?;
+        self.applied.extend(owned);
+        Ok(changed)
     }
 
     /// A merge patch of the scale subresource, for a version that must be given.
@@ -267,20 +285,29 @@ impl Store {
         self.change(key, |object| object["spec"]["replicas"] = json!(replicas))
     }
 
-    /// A merge patch of the finalizers; no other is modelled.
-    pub fn patch_finalizers(&mut self, key: &Key, patch: &Value) -> Result<Arc<Object>, Refusal> {
-        let meta = patch["metadata"].as_object().unwrap();
-        let fields: Vec<&str> = meta.keys().map(String::as_str).collect();
-        assert_eq!((patch.as_object().unwrap().len(), fields), (1, vec!["finalizers", "resourceVersion"]));
+    /// A merge patch of the object itself.
+    pub fn merge(&mut self, key: &Key, patch: &Value) -> Result<Arc<Object>, Refusal> {
         let live = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
-        if live["metadata"]["resourceVersion"] != meta["resourceVersion"] {
+        let wanted = &patch["metadata"]["resourceVersion"];
+        if !wanted.is_null() && *wanted != live["metadata"]["resourceVersion"] {
             return Err(Refusal::conflict("the object has been modified"));
         }
-        self.change(key, |object| object["metadata"]["finalizers"] = meta["finalizers"].clone())
+        let mut patch = patch.clone();
+        if Kind::named(key.kind).has_status {
+            // It is written through its own resource only.
+            patch.as_object_mut().unwrap().remove("status");
+        }
+        self.change(key, |object| {
+            apply::merge_patch(object, &patch);
+            if finalizers(object).next().is_none() {
+                object["metadata"].as_object_mut().unwrap().remove("finalizers");
+            }
+        })
     }
 
-    /// Deletes an object, or marks it as long as a finalizer holds it.
-    pub fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<(), Refusal> {
+    /// Deletes an object, or marks it as long as a finalizer holds it: then it is a change of what is wanted, and the object
+    /// is given.
+    pub fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<Option<Arc<Object>>, Refusal> {
         let object = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
         let meta = &object["metadata"];
         for (wanted, field) in [(&options.uid, "uid"), (&options.resource_version, "resourceVersion")] {
@@ -290,11 +317,20 @@ impl Store {
         }
         if !has_finalizers(object) {
             self.remove(key);
-        } else if meta["deletionTimestamp"].is_null() {
-            let now = self.clock.now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
-            self.change(key, |object| object["metadata"]["deletionTimestamp"] = json!(now))?;
+            return Ok(None);
         }
-        Ok(())
+        if !meta["deletionTimestamp"].is_null() {
+            return Ok(Some(Arc::clone(object)));
+        }
+        let now = self.clock.now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let going = |object: &mut Value| {
+            let meta = &mut object["metadata"];
+            meta["deletionTimestamp"] = json!(now);
+            if let Some(generation) = meta["generation"].as_i64() {
+                meta["generation"] = json!(generation + 1);
+            }
+        };
+        self.change(key, going).map(Some)
     }
 
     /// Deletes what is owned only by objects that are gone.
@@ -343,8 +379,21 @@ impl Store {
     }
 }
 
+fn finalizers(object: &Value) -> impl Iterator<Item = &Value> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten()
+}
+
 fn has_finalizers(object: &Value) -> bool {
-    object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+    finalizers(object).next().is_some()
+}
+
+/// What may not change of a spec.
+fn frozen(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("deletionPolicy");
+    }
+    spec
 }
 
 /// The same in every run for the same object, and different for the next object of the same name.

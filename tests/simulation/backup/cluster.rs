@@ -175,7 +175,7 @@ impl Cluster {
     /// Lets everything happen that is due.
     pub fn act(&mut self, store: &mut Store) {
         loop {
-            self.notice_jobs(store);
+            self.notice_changes(store);
             let due = self.agenda.first_entry().filter(|entry| entry.key().0 <= self.clock.elapsed());
             let Some(deed) = due.map(std::collections::btree_map::OccupiedEntry::remove) else {
                 if store.has_orphans() && !self.agenda.values().any(|deed| matches!(deed, Deed::Garbage)) {
@@ -216,15 +216,18 @@ impl Cluster {
         self.plan(self.clock.elapsed() + Duration::from_secs(seconds), Deed::Job { key: Key::of(job), uid, what });
     }
 
-    fn notice_jobs(&mut self, store: &Store) {
+    fn notice_changes(&mut self, store: &mut Store) {
         let changes = store.changes_since(self.seen).unwrap().to_vec();
         self.seen = store.version();
         for change in changes {
-            if let Some(key) = workload::unsettled(&change) {
+            if let Some(key) = workload::unsettled(&change, store) {
                 for moment in workload::Moment::ALL {
                     let at = self.clock.elapsed() + Duration::from_secs(moment.seconds());
                     self.plan(at, Deed::Members(key.clone(), moment));
                 }
+            }
+            if pods::is_going(&change.object) && store.get(&Key::of(&change.object)).is_some() {
+                self.let_go(store, &change.object);
             }
             let job = &change.object;
             let ours = job["kind"] == "Job" && job["metadata"]["labels"][TASK_LABEL].is_string();
@@ -236,6 +239,20 @@ impl Cluster {
                 self.plan_job(job, job["spec"]["activeDeadlineSeconds"].as_u64().unwrap(), What::Deadline);
             }
         }
+    }
+
+    /// The kubelet has stopped a pod that somebody deleted. The Job controller takes note of it before it lets it go.
+    fn let_go(&mut self, store: &mut Store, pod: &Value) {
+        let owner = &pod["metadata"]["ownerReferences"][0];
+        let name = owner["name"].as_str().unwrap().to_owned();
+        let key = Key { kind: "Job", namespace: namespace(pod).to_owned(), name };
+        let job = store.get(&key).filter(|job| job["metadata"]["uid"] == owner["uid"] && !is_over(job)).map(Arc::clone);
+        if let Some(job) = job {
+            let noted = json!({"uncountedTerminatedPods": {"failed": [pod["metadata"]["uid"]]}});
+            store.change(&key, |job| job["status"] = noted).unwrap();
+            self.plan_job(&job, 1, What::AlmostFinish { complete: false, reason: "BackoffLimitExceeded" });
+        }
+        store.change(&Key::of(pod), pods::release).unwrap();
     }
 
     fn behaviour(&self, job: &Value) -> Behaviour {
@@ -255,7 +272,7 @@ impl Cluster {
     }
 
     fn do_job(&mut self, store: &mut Store, job: &Value, what: What) {
-        let over = job["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
+        let over = is_over(job);
         match what {
             What::MakePod if !over => {
                 let spec = &job["spec"];
@@ -280,7 +297,11 @@ impl Cluster {
                 self.do_job(store, job, What::AlmostFinish { complete: false, reason: "DeadlineExceeded" });
                 let _ = store.delete(&pod_key(job), &DeleteOptions::default());
             }
-            What::Expire => store.delete(&Key::of(job), &DeleteOptions::default()).unwrap(),
+            What::Expire => {
+                // Its pod goes first.
+                let _ = store.delete(&pod_key(job), &DeleteOptions::default());
+                store.delete(&Key::of(job), &DeleteOptions::default()).unwrap();
+            }
             // It was ended meanwhile.
             What::MakePod | What::Start | What::End | What::AlmostFinish { .. } | What::Deadline => {}
         }
@@ -340,11 +361,7 @@ impl Cluster {
             }
             Behaviour::PodVanishes { published } => {
                 self.work_if(store, job, published);
-                // The Job controller takes note of a pod before it lets it go.
-                let gone = json!({"uncountedTerminatedPods": {"failed": [pods::name_of(job)]}});
-                store.change(&Key::of(job), |job| job["status"] = gone).unwrap();
                 store.delete(&pod_key(job), &DeleteOptions::default()).unwrap();
-                self.plan_job(job, 1, What::AlmostFinish { complete: false, reason: "BackoffLimitExceeded" });
                 return;
             }
             Behaviour::JobVanishes { published } => {
@@ -354,7 +371,11 @@ impl Cluster {
             }
             Behaviour::Stuck(_) | Behaviour::Hangs => unreachable!("it does not end"),
         };
-        set_status(store, &pod_key(job), pods::ended(exit_code, &message));
+        let ended = |pod: &mut Value| {
+            pod["status"] = pods::ended(exit_code, &message);
+            pods::release(pod);
+        };
+        store.change(&pod_key(job), ended).unwrap();
         let complete = exit_code == 0;
         let reason = if complete { "CompletionsReached" } else { "BackoffLimitExceeded" };
         self.do_job(store, job, What::AlmostFinish { complete, reason });
@@ -388,6 +409,11 @@ impl Cluster {
 fn say(verdict: &Verdict) -> (i32, String) {
     let code = i32::from(matches!(verdict, Verdict::Failed(_)));
     (code, serde_json::to_string(verdict).unwrap())
+}
+
+/// Whether a Job ends or has ended.
+fn is_over(job: &Value) -> bool {
+    job["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty())
 }
 
 fn namespace(object: &Value) -> &str {

@@ -81,6 +81,14 @@ fn complete(backup: &Value, wrong: &mut impl FnMut(&str)) {
     if status["observedGeneration"].as_i64().is_none() || status["observedGeneration"].as_i64() > generation {
         wrong("observedGeneration is absent or ahead of generation");
     }
+    for condition in status["conditions"].as_array().into_iter().flatten() {
+        let reason = condition["reason"].as_str().unwrap_or_default();
+        // As every controller's should be; the API server does not look.
+        if !reason.starts_with(|c: char| c.is_ascii_alphabetic()) || !reason.chars().all(|c| c.is_ascii_alphanumeric())
+        {
+            wrong(&format!("reason {reason:?} of a condition is no word"));
+        }
+    }
     if is_over(status) == (truth(status, RECONCILING) == "True") {
         wrong("Reconciling contradicts Succeeded");
     }

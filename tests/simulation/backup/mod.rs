@@ -2,6 +2,7 @@
 
 mod agent;
 mod cluster;
+mod conformance;
 mod database;
 mod invariants;
 mod pods;

@@ -8,13 +8,26 @@ pub fn name_of(job: &Value) -> String {
     format!("{}-{}", job["metadata"]["name"].as_str().unwrap(), &job["metadata"]["uid"].as_str().unwrap()[..5])
 }
 
+/// With this the Job controller holds a pod until it has taken note of its end.
+const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
+
 /// The pod of a Job; without the spec, which no controller of ours looks at.
 pub fn pod_of(job: &Value) -> Value {
     let (name, uid) = (&job["metadata"]["name"], &job["metadata"]["uid"]);
     let mut labels = job["spec"]["template"]["metadata"]["labels"].clone();
     labels["batch.kubernetes.io/job-name"] = name.clone();
     let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": true});
-    json!({"metadata": {"name": name_of(job), "labels": labels, "ownerReferences": [owner]}})
+    json!({"metadata": {"name": name_of(job), "labels": labels, "ownerReferences": [owner], "finalizers": [FINALIZER]}})
+}
+
+/// Whether this is a pod that was deleted and is still held.
+pub fn is_going(object: &Value) -> bool {
+    object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// The Job controller does not hold a pod any more.
+pub fn release(pod: &mut Value) {
+    pod["metadata"].as_object_mut().unwrap().remove("finalizers");
 }
 
 /// What keeps a pod from starting.

@@ -1,6 +1,6 @@
 //! The controller as the operator runs it, with its watches, in virtual time.
 
-use super::cluster::Behaviour;
+use super::cluster::{Behaviour, Cluster};
 use super::invariants::truth;
 use super::scenario::{BACKUP, NAMESPACE, Scenario, create_backup, in_paused_time, reason, scenario};
 use super::subject::Backups;
@@ -27,23 +27,11 @@ struct Whole {
 impl Whole {
     fn new(scenario: &Scenario, mishaps: Mishaps) -> Self {
         let clock = Clock::start(Duration::ZERO);
-        let mut turning = scenario.world(clock);
+        let turning = scenario.world(clock);
         let past = (scenario.objects(clock), Vec::new());
         let server = ApiServer::new(clock, past, mishaps, |_| false, turning.check());
         let whole = Self { clock, server: server.clone(), world: turning.fork(clock) };
-        tokio::spawn(async move {
-            let mut news = server.with(|store| store.subscribe());
-            loop {
-                server.with(|store| turning.act(store));
-                news.borrow_and_update();
-                let next = turning.next().unwrap_or_else(|| clock.elapsed() + Duration::from_hours(24));
-                tokio::select! {
-                    biased;
-                    _ = news.changed() => {}
-                    () = clock.wait_until(next) => {}
-                }
-            }
-        });
+        turn(clock, server, turning.cluster);
         whole
     }
 
@@ -70,6 +58,23 @@ impl Whole {
             (truth(&backup["status"], "Succeeded").to_owned(), reason(backup).to_owned())
         })
     }
+}
+
+/// Lets a cluster work on its own, beside everything else.
+pub fn turn(clock: Clock, server: ApiServer, mut cluster: Cluster) {
+    tokio::spawn(async move {
+        let mut news = server.with(|store| store.subscribe());
+        loop {
+            server.with(|store| cluster.act(store));
+            news.borrow_and_update();
+            let next = cluster.next().unwrap_or_else(|| clock.elapsed() + Duration::from_hours(24));
+            tokio::select! {
+                biased;
+                _ = news.changed() => {}
+                () = clock.wait_until(next) => {}
+            }
+        }
+    });
 }
 
 fn succeeded() -> (String, String) {

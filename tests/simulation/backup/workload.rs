@@ -69,10 +69,25 @@ pub fn scale(store: &mut Store, replicas: u32) {
 }
 
 /// The StatefulSet of a change, if its controller has to do something about it.
-pub fn unsettled(change: &Change) -> Option<Key> {
-    let set = &change.object;
-    let unseen = set["metadata"]["generation"] != set["status"]["observedGeneration"];
-    (set["kind"] == "StatefulSet" && set["status"].is_object() && unseen).then(|| Key::of(set))
+pub fn unsettled(change: &Change, store: &Store) -> Option<Key> {
+    let key = (change.object["kind"] == "StatefulSet").then(|| Key::of(&change.object))?;
+    let set = store.get(&key)?;
+    (set["metadata"]["generation"] != set["status"]["observedGeneration"]).then_some(key)
+}
+
+/// Every member gets its claims, which stay when it goes.
+fn make_claims(store: &mut Store, set: &Value) {
+    for template in set["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten() {
+        for ordinal in 0..set["spec"]["replicas"].as_i64().unwrap() {
+            let meta = &set["metadata"];
+            let [template_name, name, namespace] =
+                [&template["metadata"]["name"], &meta["name"], &meta["namespace"]].map(|text| text.as_str().unwrap());
+            let claim =
+                json!({"metadata": {"name": format!("{template_name}-{name}-{ordinal}")}, "spec": template["spec"]});
+            // One that is there is used.
+            let _ = store.create(Kind::named("PersistentVolumeClaim"), namespace, claim);
+        }
+    }
 }
 
 /// One step of what follows. `hangs`: a member that is told to stop never does.
@@ -82,12 +97,15 @@ pub fn go_on(store: &mut Store, key: &Key, moment: Moment, database: &Database, 
     let stops = wanted.as_i64() < set["status"]["replicas"].as_i64();
     match moment {
         Moment::Seen => {
+            if set["status"].is_null() {
+                make_claims(store, &set);
+            }
             let generation = set["metadata"]["generation"].clone();
             store.change(key, |set| set["status"]["observedGeneration"] = generation).unwrap();
         }
         Moment::Pods if !(stops && hangs) => {
             let started = wanted.as_i64() == count(&set, MEMBERS) && wanted != set["status"]["replicas"];
-            let starts = (count(&set, STARTS).unwrap() + i64::from(started)).to_string();
+            let starts = (count(&set, STARTS).unwrap_or_default() + i64::from(started)).to_string();
             let pods = |set: &mut Value| {
                 set["metadata"]["annotations"][STARTS] = json!(starts);
                 set["status"]["replicas"] = wanted.clone();

@@ -130,7 +130,7 @@ pub fn the_workload_is_deleted_in_mid_copy() -> Scenario {
         .spec("/retry/limit", json!(0))
         .cold(|store, _| workload::create(store, 3))
         .tool_needs(60)
-        .in_mid_run(|store| store.delete(&workload::key(), &DeleteOptions::default()).unwrap())
+        .in_mid_run(|store| drop(store.delete(&workload::key(), &DeleteOptions::default())))
         .tight()
         .succeeds(&["1c", "1"])
 }
