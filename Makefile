@@ -5,10 +5,10 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 
 CHART := charts/graph-backup-operator
-# Without a target folder of the caller's, what cargo compiles is kept in the cache: a second clone compiles only our own
-# code. Finished programs stay in the clone's target/, so clones do not run each other's.
+# Without a target folder of the caller's, what cargo compiles is kept in the cache, by the path of the clone: two clones in
+# one folder would run each other's programs, which cargo tells apart by the times of files only.
 ifndef CARGO_TARGET_DIR
-export CARGO_BUILD_BUILD_DIR ?= $(or $(GBO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/graph-backup-operator)/cargo
+export CARGO_BUILD_BUILD_DIR ?= $(or $(GBO_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/graph-backup-operator)/cargo/{workspace-path-hash}
 endif
 
 .PHONY: help

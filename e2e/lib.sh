@@ -18,7 +18,8 @@ helm=$cache/helm-$HELM_VERSION
 images=$cache/cluster-images-$sources
 
 # As in the Makefile: without a target folder of the caller's, what cargo compiles is kept in the cache.
-[[ ${CARGO_TARGET_DIR:-} ]] || export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$cache/cargo}
+build_dir="$cache/cargo/{workspace-path-hash}"
+[[ ${CARGO_TARGET_DIR:-} ]] || export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$build_dir}
 
 fail() {
     echo "${0##*/}: $*" >&2
