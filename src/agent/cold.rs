@@ -69,7 +69,7 @@ pub async fn check(run: &BackupRun, mount: &Path, source: &Path, stop: &Stop) ->
     target::prepare(&layout)?;
     let _lock = stop.unless_stopped(lock::take(&layout.lock_file())).await??;
     let source = source.join(store_path);
-    let header = store_header::read(&source).map_err(|error| unreadable(error.to_string()))?;
+    let header = store_header::read(&source).map_err(unreadable)?;
     require_store(header.store_id, run.place.cluster)?;
     let listing = list_live(&source)?;
     for (path, _) in &listing.files {
@@ -114,7 +114,7 @@ fn require_store(found: StoreId, cluster: StoreId) -> Result<(), Failure> {
 
 fn look(source: &Path) -> Result<Look, Failure> {
     let listing = tree::list(source).map_err(unreadable)?;
-    let header = store_header::read(source).map_err(|error| unreadable(error.to_string()))?;
+    let header = store_header::read(source).map_err(unreadable)?;
     let changed = listing.files.iter().map(|(path, _)| {
         let metadata =
             fs::symlink_metadata(source.join(path)).map_err(|error| unreadable(format!("{path}: {error}")))?;

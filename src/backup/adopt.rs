@@ -28,7 +28,7 @@ pub(super) fn next(pass: &Pass<'_>, store: StoreId, seen: Adoption) -> Step {
         return Step::Wait(claim_missing(pass.backup, look_again));
     }
     match seen.job {
-        JobState::Absent => Step::Adopt,
+        JobState::Absent => Step::Adopt(store),
         JobState::Active { job, created, start } => match decide_active(pass, &job, created, start) {
             Step::Wait(Waiting { look_again, .. }) => Step::Wait(Waiting { look_again, ..reading(pass.backup) }),
             Step::CloseAttempt(ending) => Step::Fail(ending),

@@ -105,7 +105,7 @@ pub async fn apply(
             create_job(hands, backup, job).await
         }
         Step::Inspect => create_inspect_job(hands, backup, &status).await,
-        Step::Adopt => create_job(hands, backup, build::adopt_job(backup, hands.operator_image)?).await,
+        Step::Adopt(store) => create_job(hands, backup, build::adopt_job(backup, *store, hands.operator_image)?).await,
         Step::Check => create_check_job(hands, backup, &status, now).await,
         Step::StopMember(to) => scale(hands, backup, to).await,
         Step::DeleteJob(job) => delete_job(hands, backup, job).await,
@@ -116,7 +116,7 @@ pub async fn apply(
         Step::Wait(_) | Step::StartMember(_) | Step::CloseAttempt(_) | Step::Succeed(_) | Step::Fail(_) => Ok(()),
     };
     let refusal = match step {
-        Step::Start { .. } | Step::Check | Step::Inspect | Step::Adopt => Some(Reason::JobRefused),
+        Step::Start { .. } | Step::Check | Step::Inspect | Step::Adopt(_) => Some(Reason::JobRefused),
         Step::StopMember(_) => Some(Reason::ScaleRefused),
         _ => None,
     };
@@ -151,7 +151,7 @@ async fn record(
     let after = status::after(backup, before, step, now);
     // What creates a Job always writes first: an object that has moved on refuses it, and with it the Job of a step that
     // is not the next one any more.
-    let creates = matches!(step, Step::Start { .. } | Step::Inspect | Step::Adopt);
+    let creates = matches!(step, Step::Start { .. } | Step::Inspect | Step::Adopt(_));
     let version = if after == *before && !creates {
         backup.resource_version.clone()
     } else {

@@ -163,10 +163,9 @@ pub fn inspect_job(
     Ok(job(backup, Some(attempt), name, Task::Inspect, INSPECT_SECONDS, inspection(backup, &run, operator_image)?))
 }
 
-/// The Job that reads a point back that is adopted.
-pub fn adopt_job(backup: &ValidBackup, operator_image: &str) -> Result<Job, serde_json::Error> {
-    let cluster = backup.adopt.unwrap_or(StoreId { creation_time: 0, random_id: 0 });
-    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(cluster), adopt: true };
+/// The Job that reads a point of the store back that is adopted.
+pub fn adopt_job(backup: &ValidBackup, store: StoreId, operator_image: &str) -> Result<Job, serde_json::Error> {
+    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(store), adopt: true };
     let name = names::adopt_job(&backup.owner.name, &backup.owner.uid);
     let seconds = i64::try_from(backup.run_deadline.as_secs()).unwrap_or(i64::MAX);
     Ok(job(backup, None, &name, Task::Inspect, seconds, inspection(backup, &run, operator_image)?))

@@ -189,7 +189,7 @@ pub fn put_back(stopped: &StoppedMember, seen: &MemberState) -> Option<ScaleTo> 
 }
 
 /// An attempt whose member is not gone yet: everything is checked while that still serves, then it is stopped. It is gone
-/// when its pod is from the API and its registration from ZooKeeper.
+/// when its pod is gone from the API, and its registration from ZooKeeper.
 pub(super) fn stop(
     pass: &Pass<'_>,
     attempt: &Attempt,

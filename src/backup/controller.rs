@@ -199,7 +199,7 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
         Step::Start { .. }
         | Step::StartMember(_)
         | Step::Check
-        | Step::Adopt
+        | Step::Adopt(_)
         | Step::Inspect
         | Step::CloseAttempt(_)
         | Step::DeleteJob(_) => Some(AFTER_A_WRITE),
@@ -253,7 +253,7 @@ fn tell(owner: &Owner, step: &Step, metrics: &Metrics) {
             metrics.attempt_failed(ending.reason);
             tracing::warn!(backup = name, reason = %ending.reason, "attempt failed: {}", ending.message);
         }
-        Step::Adopt => tracing::info!(backup = name, "the point to be adopted is read back"),
+        Step::Adopt(_) => tracing::info!(backup = name, "the point to be adopted is read back"),
         Step::Check => tracing::info!(backup = name, "whether a cold copy can be made is being checked"),
         Step::StopMember(to) => tracing::info!(backup = name, replicas = to.replicas, "the member is being stopped"),
         Step::StartMember(Some(to)) => {

@@ -5,7 +5,9 @@ use super::cold;
 use super::validate::ValidBackup;
 use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, ScaleTo, Site, SiteLock, World};
 use crate::agent::verdict::{Published, Verdict};
-use crate::api::{Attempt, BackupType, Fence, GraphBackupStatus, Movement, Reason, Remedy, names, now_seconds};
+use crate::api::{
+    Attempt, BackupType, Fence, GraphBackupStatus, Movement, Reason, Remedy, StoreId, names, now_seconds,
+};
 use crate::cluster_lock::HeldLock;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
@@ -49,8 +51,8 @@ pub enum Step {
     StartMember(Option<ScaleTo>),
     /// Delete the lock that an object left behind.
     BreakLock(HeldLock),
-    /// Record that the point to be adopted is read back, then create the Job that does it.
-    Adopt,
+    /// Record that the point of this store is read back to be adopted, then create the Job that does it.
+    Adopt(StoreId),
     /// Record that the volume is asked, then create the Job that asks.
     Inspect,
     /// Record why the newest attempt failed; another one may follow.

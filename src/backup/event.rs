@@ -34,7 +34,7 @@ pub fn event(
         Step::Fail(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Backup"),
         Step::Wait(_)
         | Step::Start { .. }
-        | Step::Adopt
+        | Step::Adopt(_)
         | Step::Check
         | Step::StopMember(_)
         | Step::StartMember(_)

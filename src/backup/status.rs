@@ -35,7 +35,7 @@ pub fn after(backup: &ValidBackup, before: &GraphBackupStatus, step: &Step, now:
         Step::Wait(waiting) => write.in_progress(waiting),
         Step::Start { attempt, .. } => write.started(backup, attempt),
         Step::Inspect => write.inspecting(backup),
-        Step::Adopt => write.in_progress(&adopt::reading(backup)),
+        Step::Adopt(_) => write.in_progress(&adopt::reading(backup)),
         Step::CloseAttempt(ending) => write.attempt_failed(ending),
         Step::StartMember(_) => write.restored(),
         Step::DeleteJob(_) | Step::BreakLock(_) | Step::Check | Step::StopMember(_) => {}
