@@ -115,13 +115,13 @@ pub fn every(clean: &Run) -> Vec<Fault> {
     let mut faults = vec![Fault::ReversedLists];
     for record in &clean.records {
         let at = record.index;
-        faults.extend(mishaps(record).into_iter().map(|mishap| Fault::Request { at, mishap, down: 0 }));
+        faults.extend(mishaps(&record.call).into_iter().map(|mishap| Fault::Request { at, mishap, down: 0 }));
         for applied in before_and_after(&record.call) {
             let crash = |down| Fault::Request { at, mishap: Mishap::Crash { applied: *applied }, down };
-            faults.extend(one_of(record, [crash(DOWN), crash(LONG_DOWN)]));
+            faults.extend([DOWN, LONG_DOWN].map(crash));
         }
         faults.push(Fault::Outage { at, seconds: OUTAGE });
-        faults.extend(one_of(record, [false, true].map(|whole| Fault::TwoLeaders { at, whole })));
+        faults.extend([false, true].map(|whole| Fault::TwoLeaders { at, whole }));
     }
     for (at, pass) in clean.passes.iter().enumerate() {
         faults.push(Fault::Twice { at });
@@ -139,26 +139,17 @@ const fn before_and_after(call: &Call) -> &'static [bool] {
     if call.writes() { &[false, true] } else { &[false] }
 }
 
-/// Both to a write. To a read they are all but the same: one half of the reads meets the one, the other half the other.
-fn one_of<T>(record: &Record, [one, other]: [T; 2]) -> Vec<T> {
-    if record.call.writes() { vec![one, other] } else { vec![if record.index.is_multiple_of(2) { one } else { other }] }
-}
-
-fn mishaps(record: &Record) -> Vec<Mishap> {
-    let call = &record.call;
-    let mut mishaps = vec![Mishap::Refused(403), Mishap::LeaseLost, Mishap::Deleted, Mishap::Recreated];
+fn mishaps(call: &Call) -> Vec<Mishap> {
+    let mut mishaps = vec![Mishap::LeaseLost, Mishap::Deleted, Mishap::Recreated];
+    mishaps.extend([403, 429, 503].map(Mishap::Refused));
+    if call.writes() {
+        mishaps.push(Mishap::Refused(409));
+    }
     if call.verb == Verb::Create {
         mishaps.push(Mishap::Refused(422));
     }
-    if call.writes() {
-        mishaps.extend([409, 429, 503].map(Mishap::Refused));
-        for applied in [false, true] {
-            mishaps.extend([Mishap::Crash { applied }, Mishap::Broken { applied }, Mishap::Silent { applied }]);
-        }
-    } else {
-        mishaps.extend(one_of(record, [429, 503].map(Mishap::Refused)));
-        mishaps.extend(one_of(record, [Mishap::Broken { applied: false }, Mishap::Silent { applied: false }]));
-        mishaps.push(Mishap::Crash { applied: false });
+    for applied in before_and_after(call).iter().copied() {
+        mishaps.extend([Mishap::Crash { applied }, Mishap::Broken { applied }, Mishap::Silent { applied }]);
     }
     mishaps
 }

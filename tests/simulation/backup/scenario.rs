@@ -29,7 +29,7 @@ const BUDGET: Budget = Budget { per_pass: 12, extra: 60 };
 const LASTING: [&str; 4] = ["GraphBackup", "Event", "PersistentVolumeClaim", "StatefulSet"];
 
 /// One run in so many is run in full, too, to see that the join is right.
-const IN_FULL_EVERY: usize = 50;
+const IN_FULL_EVERY: usize = 10;
 
 /// How the clean run ends.
 #[derive(Clone, Debug)]
