@@ -21,7 +21,9 @@ fn cold() -> Value {
 /// The database, with another master than the last member.
 async fn spared(client: &Client) -> Database {
     claim(client, CLAIM, "1Gi").await;
-    Database::take_over_from_last(client).await
+    let database = Database::ready(client).await;
+    database.spare(&[LAST]).await;
+    database
 }
 
 fn replicas() -> String {
@@ -184,7 +186,8 @@ fn far_away() {
 async fn the_master_is_spared_unless_it_is_said_otherwise() {
     let client = client().await;
     claim(&client, CLAIM, "1Gi").await;
-    let database = Database::hand_over_to_last(&client).await;
+    let database = Database::ready(&client).await;
+    database.spare(&["neo4j-0", "neo4j-1"]).await;
     let backup = Backup::create(&client, "cold-master", CLAIM, cold()).await;
     backup.failed("MemberIsMaster", &[LAST, "ifMaster"]).await;
     backup.delete().await;

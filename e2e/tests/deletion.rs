@@ -1,9 +1,11 @@
 //! What happens to the files of a deleted object, and to objects that want the same cluster.
 
 use crate::support::{
-    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, marker, real_tool_in,
+    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, SHORT_LIVED, claim, claim_in, client, eventually, kubectl,
+    kubectl_refused, marker, real_tool_in,
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(120);
@@ -80,4 +82,58 @@ async fn two_backups_of_one_cluster_run_one_after_the_other() {
     for backup in [first, second] {
         backup.delete().await;
     }
+}
+
+/// Its Role goes first, and the operator's rights with it; then everything that it would need to remove files.
+#[tokio::test]
+async fn a_namespace_is_deleted_whatever_its_objects_were_at() {
+    let client = client().await;
+    Database::ready(&client).await;
+    let source = "ha://zookeeper-0.zookeeper.graph,zookeeper-1.zookeeper.graph";
+    let spec = |over: Value| {
+        let mut spec = json!({"source": {"uri": source}, "deletionPolicy": "Delete"});
+        spec.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
+        spec
+    };
+    claim_in(SHORT_LIVED, &client, "target", "1Gi").await;
+    Backup::create_in(SHORT_LIVED, &client, "ended", "target", spec(json!({}))).await.succeeded().await;
+    let slow = json!({"tool": {"command": real_tool_in("sleep 120; exec neo4j-backup \"$@\"")}});
+    let at_work = Backup::create_in(SHORT_LIVED, &client, "at-work", "target", spec(slow)).await;
+    at_work.until("an attempt runs", |status| !status.attempts.is_empty()).await;
+
+    kubectl(&["delete", "namespace", SHORT_LIVED, "--timeout=120s"]);
+    let leases = kubectl(&["-n", OPERATOR_NAMESPACE, "get", "leases", "-o", "name"]);
+    assert!(!leases.contains("graphbackup-"), "the lock of the cluster is left: {leases}");
+
+    // Made again it is served again, without a restart of the operator.
+    kubectl(&["create", "namespace", SHORT_LIVED]);
+    let release =
+        "helm get manifest graph-backup-operator -n graph-backup | kubectl apply --server-side --force-conflicts -f -";
+    assert!(Command::new("sh").args(["-c", release]).output().unwrap().status.success());
+    claim_in(SHORT_LIVED, &client, "target", "1Gi").await;
+    let anew = Backup::create_in(SHORT_LIVED, &client, "anew", "target", spec(json!({}))).await;
+    anew.succeeded().await;
+    let label = json!({"labels": {"a": "b"}});
+    refused_to_the_operator(SHORT_LIVED, "anew", &label, "nothing of a GraphBackup but its finalizers");
+    anew.delete().await;
+    kubectl(&["-n", SHORT_LIVED, "wait", "--for=delete", "gb/anew", "--timeout=120s"]);
+}
+
+/// The right that outlives the Role is narrow: this is refused.
+fn refused_to_the_operator(namespace: &str, name: &str, metadata: &Value, because: &str) {
+    let account = format!("--as=system:serviceaccount:{OPERATOR_NAMESPACE}:graph-backup-operator");
+    let mut object = json!({"apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup", "metadata": metadata});
+    object["metadata"]["namespace"] = json!(namespace);
+    object["metadata"]["name"] = json!(name);
+    let said = kubectl_refused(&[&account, "apply", "--server-side", "-f", "-"], &object.to_string());
+    assert!(said.contains(because), "{said}");
+}
+
+#[tokio::test]
+async fn the_operator_may_not_touch_objects_in_other_namespaces() {
+    let client = client().await;
+    let elsewhere = Backup::create_in("default", &client, "elsewhere", "none", json!({})).await;
+    let finalizer = json!({"finalizers": ["graphbackup.dev/files"]});
+    refused_to_the_operator("default", "elsewhere", &finalizer, "watched namespaces only");
+    elsewhere.delete().await;
 }

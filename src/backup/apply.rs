@@ -22,8 +22,6 @@ use std::time::Duration;
 
 /// From the end of a Job that was told to stop to the next look.
 const STOPPING: Duration = Duration::from_secs(5);
-/// In the API server's refusal of anything new in a namespace that is being deleted.
-const NAMESPACE_GOES: &str = "because it is being terminated";
 /// Field manager of status writes.
 const STATUS_MANAGER: &str = "graph-backup-operator-status";
 
@@ -293,14 +291,8 @@ pub async fn apply_removal(
         }
         Removal::Prune => {
             let job = build::prune_job(backup, status, hands.operator_image)?;
-            match create_job(hands, backup, job).await {
-                // Nothing new is created in a namespace that goes away; its claims go with it.
-                Err(ApplyError::Call(CallError::Refused { message, .. })) if message.contains(NAMESPACE_GOES) => {
-                    let_go(hands, object, backup).await
-                }
-                Err(error) => Err(error),
-                Ok(()) => Ok(Some(backup.pod_start_deadline)),
-            }
+            create_job(hands, backup, job).await?;
+            Ok(Some(backup.pod_start_deadline))
         }
         Removal::Failed { reason, message, job } => {
             let event = removal_event(backup, *reason, message, hands.instance, now);
@@ -315,7 +307,11 @@ pub async fn apply_removal(
 }
 
 /// Lets a deleted object go: nothing of it works any more.
-async fn let_go(hands: &Hands<'_>, object: &GraphBackup, backup: &ValidBackup) -> Result<Option<Duration>, ApplyError> {
+pub async fn let_go(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    backup: &ValidBackup,
+) -> Result<Option<Duration>, ApplyError> {
     release_lock(hands, &backup.owner).await?;
     set_finalizers(hands, object, other_finalizers(object)).await?;
     Ok(None)

@@ -1,8 +1,8 @@
 //! The driver: watches, one pass, back-off.
 
-use super::apply::{ApplyError, Hands, apply, apply_removal, refuse, set_finalizers};
+use super::apply::{ApplyError, Hands, apply, apply_removal, let_go, refuse, set_finalizers};
 use super::decide::{Step, decide};
-use super::observe::{Eyes, observe, observe_remains};
+use super::observe::{Eyes, namespace_goes, observe, observe_remains};
 use super::points::{Points, newest_parent, taken_by};
 use super::removal::{Removal, change_of_finalizers, decide_removal, has_finalizer, may_go, other_finalizers};
 use super::status::{is_terminal, success};
@@ -220,9 +220,26 @@ async fn remove(
         set_finalizers(hands, object, other_finalizers(object)).await?;
         return Ok(None);
     };
-    let remains = observe_remains(hands.client, &backup, status).await?;
-    let removal = decide_removal(&backup, object.spec.deletion_policy, status, remains, now);
-    let again = apply_removal(hands, object, &backup, status, &removal, now).await?;
+    match remove_files(hands, object, &backup, status, now).await {
+        // Its claim, its Jobs and this operator's Role go too: nothing can be removed, and nothing needs to be.
+        Err(ApplyError::Call(CallError::Refused { .. })) if namespace_goes(hands.client, &backup).await => {
+            tracing::info!(backup = backup.owner.name, "deleted with its namespace");
+            let_go(hands, object, &backup).await
+        }
+        again => again,
+    }
+}
+
+async fn remove_files(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    now: DateTime<Utc>,
+) -> Result<Option<Duration>, ApplyError> {
+    let remains = observe_remains(hands.client, backup, status).await?;
+    let removal = decide_removal(backup, object.spec.deletion_policy, status, remains, now);
+    let again = apply_removal(hands, object, backup, status, &removal, now).await?;
     tell_removal(&backup.owner.name, &removal);
     Ok(again)
 }

@@ -18,7 +18,7 @@ use crate::discovery::{Discovery, Located};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
@@ -307,6 +307,13 @@ pub async fn observe_remains(
         prune,
         prune_job: job.map(|job| (job_ref(&job), created(&job))),
     })
+}
+
+/// Whether the object's namespace is being deleted, as far as this operator may know.
+pub async fn namespace_goes(client: &Client, backup: &ValidBackup) -> bool {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = call("read a namespace", namespaces.get_metadata_opt(&backup.owner.namespace)).await;
+    namespace.ok().flatten().is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
 }
 
 /// State of a Job that belongs to no attempt.

@@ -47,7 +47,8 @@ pub fn unsound(run: &Run, budget: Budget, lasting: &[&str]) -> Vec<String> {
         if !lasting.contains(&kind) && owners.is_some() {
             wrong.push(format!("{} is left over", name(object)));
         }
-        if !object["metadata"]["deletionTimestamp"].is_null() {
+        // A namespace goes when everything in it has gone.
+        if kind != "Namespace" && !object["metadata"]["deletionTimestamp"].is_null() {
             wrong.push(format!("{} cannot go", name(object)));
         }
     }

@@ -70,45 +70,23 @@ impl Database {
             .await
     }
 
-    /// Shuts all members down cleanly but the last one, which is master then, and lets them come back.
-    pub async fn hand_over_to_last(client: &Client) -> Self {
-        let database = Self::ready(client).await;
-        let last = format!("neo4j-{}", MEMBERS - 1);
-        let others: Vec<_> = (0..MEMBERS - 1).map(|ordinal| format!("neo4j-{ordinal}")).collect();
-        // The StatefulSet starts no other one before the first is ready.
-        let held = Held::stop(&others[0]);
-        Self::delete(&others);
-        let master = || async { database.members().await.into_iter().find(|m| m.is_master && m.pod == last) };
-        eventually("the last member is master", FORMS, master).await;
-        // Of members that are equal the one that committed last becomes master again.
-        database.write("handed-over", 1, 10).await;
-        drop(held);
-        database.whole().await;
-        assert_eq!(database.master().await.pod, last);
-        database
-    }
-
-    /// Restarts the last member, if it is master, so that another one is.
-    pub async fn take_over_from_last(client: &Client) -> Self {
-        let database = Self::ready(client).await;
-        let last = format!("neo4j-{}", MEMBERS - 1);
-        if database.master().await.pod == last {
-            let held = Held::stop(&last);
-            Self::delete(std::slice::from_ref(&last));
-            let master = || async { database.members().await.into_iter().find(|m| m.is_master && m.pod != last) };
-            eventually("another member is master", FORMS, master).await;
-            database.write("handed-over", 1, 10).await;
+    /// Sees to it that none of these members is master: if one is, they are shut down cleanly, and come back when another
+    /// one is.
+    pub async fn spare(&self, pods: &[&str]) {
+        if pods.contains(&self.master().await.pod.as_str()) {
+            // The StatefulSet starts no other one before the first is ready.
+            let held = Held::stop(pods[0]);
+            kubectl(&[&["-n", NAMESPACE, "delete", "pod", "--timeout=120s"][..], pods].concat());
+            let another = || async { self.members().await.into_iter().find(|m| m.is_master) };
+            let another = eventually("another member is master", FORMS, another).await.pod;
+            assert!(!pods.contains(&another.as_str()), "{another}");
+            // Of members that are equal the one that committed last becomes master again.
+            self.write("handed-over", 1, 10).await;
             drop(held);
-            database.whole().await;
+            self.whole().await;
         }
-        assert_ne!(database.master().await.pod, last);
-        database
-    }
-
-    /// Shuts members down cleanly; the StatefulSet starts them again.
-    fn delete(pods: &[String]) {
-        let delete = ["-n", NAMESPACE, "delete", "pod", "--timeout=120s"];
-        kubectl(&[&delete[..], &pods.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+        let master = self.master().await.pod;
+        assert!(!pods.contains(&master.as_str()), "{master} is master again");
     }
 
     /// Kills the master for good (`kill -9`, and it stays down until it is let go) and waits for another.

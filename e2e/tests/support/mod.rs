@@ -5,7 +5,7 @@ mod object;
 mod point;
 
 pub use database::Database;
-pub use object::{Backup, claim};
+pub use object::{Backup, claim, claim_in};
 pub use point::Copy;
 
 use kube::{Client, Config};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Namespace of the database, its backups and their claims.
 pub const NAMESPACE: &str = "graph";
+/// A watched namespace without a database, which a test may delete.
+pub const SHORT_LIVED: &str = "short-lived";
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "graph-backup";
 /// Image of the database and its tool.

@@ -21,10 +21,15 @@ pub struct Backup {
 impl Backup {
     /// Creates a backup of the test cluster onto `claim`; `spec` is merged over the usual one.
     pub async fn create(client: &Client, name: &str, claim: &str, spec: Value) -> Self {
+        Self::create_in(NAMESPACE, client, name, claim, spec).await
+    }
+
+    /// The same in another namespace than the database's.
+    pub async fn create_in(namespace: &str, client: &Client, name: &str, claim: &str, spec: Value) -> Self {
         let mut object = json!({
             "apiVersion": "graphbackup.dev/v1alpha1",
             "kind": "GraphBackup",
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": {
                 "source": {"uri": SOURCE},
                 "target": {"claimName": claim},
@@ -34,7 +39,7 @@ impl Backup {
             }
         });
         merge(&mut object["spec"], spec);
-        let api: Api<GraphBackup> = Api::namespaced(client.clone(), NAMESPACE);
+        let api: Api<GraphBackup> = Api::namespaced(client.clone(), namespace);
         let _ = api.delete(name, &DeleteParams::default()).await;
         eventually("the object of an earlier run is gone", LIMIT, || async {
             api.get_opt(name).await.unwrap().is_none().then_some(())
@@ -127,11 +132,16 @@ impl Outcome {
 
 /// Makes a claim of the given size, when it is not there yet.
 pub async fn claim(client: &Client, name: &str, size: &str) {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), NAMESPACE);
+    claim_in(NAMESPACE, client, name, size).await;
+}
+
+/// The same in another namespace than the database's.
+pub async fn claim_in(namespace: &str, client: &Client, name: &str, size: &str) {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let object = serde_json::from_value(json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
     }))
     .unwrap();

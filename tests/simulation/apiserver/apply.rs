@@ -53,39 +53,30 @@ pub fn names_an_item_twice(applied: &Value) -> bool {
 
 /// What another manager still owns: not what somebody has now written another value over, by force.
 pub fn give_up(owned: &mut Value, applied: &Value) {
-    let (Some(fields), Some(applied)) = (owned.as_object_mut(), applied.as_object()) else { return };
-    fields.retain(|field, mine| match (applied.get(field), LIST_KEYS.iter().find(|(list, _)| list == field)) {
-        (None, _) => true,
-        (Some(theirs), Some((_, key))) => {
-            if let (Some(mine), Some(theirs)) = (mine.as_array_mut(), theirs.as_array()) {
-                mine.retain(|item| !theirs.iter().any(|other| other[*key] == item[*key] && other != item));
-            }
-            true
-        }
-        (Some(theirs), None) if mine.is_object() => {
-            give_up(mine, theirs);
-            true
-        }
-        (Some(theirs), None) => mine == theirs,
-    });
+    take_out(owned, applied, |mine, theirs| mine != theirs);
 }
 
 /// Takes out of what a manager applied last what somebody else owns, too: that stays when it is left out.
 pub fn keep(last: &mut Value, owned: &Value) {
-    let (Some(fields), Some(owned)) = (last.as_object_mut(), owned.as_object()) else { return };
-    fields.retain(|field, mine| match (owned.get(field), LIST_KEYS.iter().find(|(list, _)| list == field)) {
-        (None, _) => true,
-        (Some(theirs), Some((_, key))) => {
+    take_out(last, owned, |_, _| true);
+}
+
+/// Takes out the fields and the items of merged lists that are in both, where `goes` says so of the two values.
+fn take_out(mine: &mut Value, theirs: &Value, goes: fn(&Value, &Value) -> bool) {
+    let (Some(fields), Some(theirs)) = (mine.as_object_mut(), theirs.as_object()) else { return };
+    fields.retain(|field, mine| {
+        let Some(theirs) = theirs.get(field) else { return true };
+        if let Some((_, key)) = LIST_KEYS.iter().find(|(list, _)| list == field) {
             if let (Some(mine), Some(theirs)) = (mine.as_array_mut(), theirs.as_array()) {
-                mine.retain(|item| !theirs.iter().any(|other| other[*key] == item[*key]));
+                mine.retain(|item| !theirs.iter().any(|other| other[*key] == item[*key] && goes(item, other)));
             }
-            true
+            return true;
         }
-        (Some(theirs), None) if mine.is_object() => {
-            keep(mine, theirs);
-            true
+        if mine.is_object() {
+            take_out(mine, theirs, goes);
+            return true;
         }
-        (Some(_), None) => false,
+        !goes(mine, theirs)
     });
 }
 

@@ -30,7 +30,7 @@ const PLAIN: Kind = Kind {
 };
 
 /// Every kind that is served.
-pub static KINDS: [Kind; 7] = [
+pub static KINDS: [Kind; 8] = [
     Kind {
         group: "graphbackup.dev",
         version: "v1alpha1",
@@ -49,6 +49,7 @@ pub static KINDS: [Kind; 7] = [
         counts_generations: true,
         ..PLAIN
     },
+    Kind { name: "Namespace", plural: "namespaces", ..PLAIN },
     Kind { name: "Pod", plural: "pods", has_status: true, ..PLAIN },
     Kind { name: "PersistentVolumeClaim", plural: "persistentvolumeclaims", has_status: true, ..PLAIN },
     Kind { group: "coordination.k8s.io", name: "Lease", plural: "leases", ..PLAIN },

@@ -58,7 +58,11 @@ impl Call {
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
             _ => return None,
         };
-        let ["namespaces", namespace, plural, rest @ ..] = rest else { return None };
+        let (namespace, plural, rest) = match rest {
+            ["namespaces", namespace, plural, rest @ ..] => (*namespace, plural, rest),
+            [plural, rest @ ..] => ("", plural, rest),
+            [] => return None,
+        };
         let kind = Kind::served(group, version, plural)?;
         let query: BTreeMap<String, String> =
             form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
@@ -81,7 +85,7 @@ impl Call {
         Some(Self {
             verb,
             kind,
-            namespace: (*namespace).to_owned(),
+            namespace: namespace.to_owned(),
             name,
             status: rest.get(1) == Some(&"status"),
             scale: rest.get(1) == Some(&"scale"),

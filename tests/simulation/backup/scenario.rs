@@ -26,7 +26,7 @@ pub const BACKUP: &str = "nightly";
 /// an Event, status.
 const BUDGET: Budget = Budget { per_pass: 12, extra: 60 };
 /// What may be there at the end. Jobs and pods may not: they live on for an hour, and the run lasts longer.
-const LASTING: [&str; 4] = ["GraphBackup", "Event", "PersistentVolumeClaim", "StatefulSet"];
+const LASTING: [&str; 5] = ["GraphBackup", "Event", "Namespace", "PersistentVolumeClaim", "StatefulSet"];
 
 /// One run in so many is run in full, too, to see that the join is right.
 const IN_FULL_EVERY: usize = 10;

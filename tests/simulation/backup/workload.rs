@@ -100,6 +100,10 @@ pub fn go_on(store: &mut Store, key: &Key, moment: Moment, database: &Database, 
             if set["status"].is_null() {
                 make_claims(store, &set);
             }
+            // A member that stops leaves the ensemble first, and closes its store later.
+            if let (true, false, Some(stays)) = (stops, hangs, wanted.as_i64()) {
+                database.register(i32::try_from(stays).unwrap());
+            }
             let generation = set["metadata"]["generation"].clone();
             store.change(key, |set| set["status"]["observedGeneration"] = generation).unwrap();
         }

@@ -81,6 +81,7 @@ enumerated! {
     removal::the_removal_fails_at_first,
     removal::the_job_of_the_removal_is_deleted,
     removal::the_claim_went_first,
+    removal::the_namespace_goes,
     adopt::a_point_is_adopted,
     adopt::the_point_is_missing,
     adopt::adopted_files_go_with_the_object,

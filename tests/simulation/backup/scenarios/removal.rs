@@ -1,11 +1,13 @@
 //! Objects that want their files removed are deleted.
 
-use crate::apiserver::{Key, Store};
+use crate::apiserver::{Key, Kind, Store, Verb};
 use crate::backup::cluster::Behaviour::{Fails, JobVanishes};
+use crate::backup::database::STORE;
 use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, scenario};
 use crate::fault::delete;
 use graph_backup_operator::api::Reason;
-use serde_json::json;
+use graph_backup_operator::backup::removal::FILES_FINALIZER;
+use serde_json::{Value, json};
 
 fn deletes(title: &'static str) -> Scenario {
     scenario(title).spec("/deletionPolicy", json!("Delete"))
@@ -39,6 +41,32 @@ pub fn the_job_of_the_removal_is_deleted() -> Scenario {
 
 pub fn the_claim_went_first() -> Scenario {
     deletes("the claim went first").at(600, delete_claim).at(600, delete_backup).ends_deleted(&["1"])
+}
+
+/// With a namespace the rights that the operator has in it are deleted, too.
+pub fn the_namespace_goes() -> Scenario {
+    deletes("the namespace goes")
+        .prepared(|store, _| {
+            let namespace = json!({"metadata": {"name": NAMESPACE, "finalizers": ["kubernetes"]}});
+            store.create(Kind::named("Namespace"), "", namespace).unwrap();
+            delete(store, &Key { kind: "Namespace", namespace: String::new(), name: NAMESPACE.to_owned() });
+            let last_attempt = json!({"attempts": [{
+                "number": 1, "job": "one", "startTime": "2026-11-24T06:00:00Z", "storeId": STORE,
+                "fence": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
+            }]});
+            let key = Key { kind: "GraphBackup", namespace: NAMESPACE.to_owned(), name: BACKUP.to_owned() };
+            let worked_on = |backup: &mut Value| {
+                backup["metadata"]["finalizers"] = json!([FILES_FINALIZER]);
+                backup["status"] = last_attempt;
+            };
+            store.change(&key, worked_on).unwrap();
+            delete(store, &key);
+        })
+        .refusing(|call| {
+            !matches!(call.kind.name, "GraphBackup" | "Namespace" | "Lease")
+                || call.verb == Verb::Get && call.kind.name == "GraphBackup"
+        })
+        .ends_deleted(&[])
 }
 
 fn delete_backup(store: &mut Store) {
