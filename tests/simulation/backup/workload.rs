@@ -32,8 +32,8 @@ impl Moment {
     pub const fn seconds(self) -> u64 {
         match self {
             Self::Seen => 1,
-            Self::Pods => 3,
-            Self::Members => 5,
+            Self::Pods => 12,
+            Self::Members => 14,
         }
     }
 }
