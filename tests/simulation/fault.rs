@@ -125,8 +125,8 @@ pub fn every(clean: &Run) -> Vec<Fault> {
     }
     for (at, pass) in clean.passes.iter().enumerate() {
         faults.push(Fault::Twice { at });
+        faults.extend((1..=pass.older).map(|versions| Fault::Stale { at, passes: 1, versions }));
         if pass.older > 0 {
-            faults.push(Fault::Stale { at, passes: 1, versions: 1 });
             faults.push(Fault::Stale { at, passes: 3, versions: pass.older });
         }
     }
