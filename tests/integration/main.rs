@@ -10,3 +10,4 @@ mod agent_process;
 mod discovery;
 mod discovery_ensemble;
 mod discovery_probe;
+mod joining;

@@ -64,6 +64,12 @@ impl Member {
         Self { id, backup_port, ha_port, http_port, folder, variables, process: None }
     }
 
+    /// Gives a setting of `e2e/neo4j/README.md` for its next start.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.variables.retain(|(other, _)| *other != name);
+        self.variables.push((name, value.to_owned()));
+    }
+
     /// Starts the member, which does not run; [`Member::ready`] waits until it has joined.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "member {} runs", self.id);
@@ -94,6 +100,16 @@ impl Member {
             self.state().await.filter(|state| state.ready)
         })
         .await
+    }
+
+    /// Whether its process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().expect("the member was not started").has_ended()
+    }
+
+    /// Everything that its processes have printed.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("member.log")).unwrap_or_default()
     }
 
     /// What it says of itself, if it answers.

@@ -19,8 +19,8 @@ public final class CountNodes {
     private CountNodes() {}
 
     public static void main(String[] args) throws Exception {
-        if (args.length < 1 || args.length > 2) {
-            System.err.println("usage: CountNodes DIR [MARKER]");
+        if (args.length < 1 || args.length > 2 && args.length != 4) {
+            System.err.println("usage: CountNodes DIR [MARKER]   or   CountNodes DIR INDEX KEY VALUE");
             System.exit(2);
         }
         Path neostore = Path.of(args[0], "neostore");
@@ -33,6 +33,12 @@ public final class CountNodes {
         Map<String, String> settings = new HashMap<>(Map.of("neo4j.ext.udc.enabled", "false", "cache_type", "weak"));
         EmbeddedGraphDatabase db = new EmbeddedGraphDatabase(args[0], settings);
         try {
+            if (args.length == 4) {
+                System.out.printf(
+                        "{\"hits\":%d,\"lastCommittedTx\":%d}%n",
+                        Nodes.hits(db, args[1], args[2], args[3]), Nodes.lastCommittedTx(db));
+                return;
+            }
             Nodes.Content content = Nodes.read(db, args.length > 1 ? args[1] : null);
             System.out.printf(
                     "{\"nodes\":%d,\"bytes\":%d,\"lastCommittedTx\":%d,\"storeId\":\"%s\",\"recovered\":%b}%n",

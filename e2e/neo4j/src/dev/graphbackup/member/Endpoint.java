@@ -40,6 +40,8 @@ final class Endpoint {
         });
         handle("/nodes", "POST", this::create);
         handle("/nodes/count", "GET", this::count);
+        handle("/index", "POST", this::index);
+        handle("/index/count", "GET", this::hits);
         server.start();
     }
 
@@ -110,6 +112,35 @@ final class Endpoint {
         Nodes.Content content = Nodes.read(db, query(request).get("marker"));
         return new Answer(
                 200, "{\"nodes\":" + content.nodes() + ",\"bytes\":" + content.bytes() + ",\"lastCommittedTx\":" + tx + "}");
+    }
+
+    private Answer index(HttpExchange request) {
+        Map<String, String> query = query(request);
+        long count = number(query, "count", 1, MAX_PER_TX);
+        HighlyAvailableGraphDatabase db = member.database();
+        if (db == null) {
+            return error(503, "not ready");
+        }
+        Nodes.index(db, text(query, "index"), text(query, "key"), text(query, "value"), count);
+        return new Answer(200, "{\"created\":" + count + ",\"lastCommittedTx\":" + Nodes.lastCommittedTx(db) + "}");
+    }
+
+    private Answer hits(HttpExchange request) {
+        Map<String, String> query = query(request);
+        HighlyAvailableGraphDatabase db = member.database();
+        if (db == null) {
+            return error(503, "not ready");
+        }
+        long hits = Nodes.hits(db, text(query, "index"), text(query, "key"), text(query, "value"));
+        return new Answer(200, "{\"hits\":" + hits + ",\"lastCommittedTx\":" + Nodes.lastCommittedTx(db) + "}");
+    }
+
+    private static String text(Map<String, String> query, String name) {
+        String text = query.get(name);
+        if (text == null || text.isEmpty()) {
+            throw new IllegalArgumentException("give " + name);
+        }
+        return text;
     }
 
     private static long number(Map<String, String> query, String name, long otherwise, long max) {

@@ -51,7 +51,7 @@ public final class Member {
     private void waitWhileHeld() throws InterruptedException {
         held = Files.exists(settings.holdFile());
         if (held) {
-            log("held by " + settings.holdFile());
+            settings.log("held by " + settings.holdFile());
         }
         while (held) {
             Thread.sleep(100);
@@ -59,12 +59,33 @@ public final class Member {
         }
     }
 
-    private void start() {
-        log("joining " + settings.database().get("ha.cluster_name"));
+    /** Joins, or ends the process: a member that starts too soon, or on another cluster's store, never joins. */
+    private void start() throws InterruptedException {
+        endUnlessJoined();
+        new Registration(settings).waitUntilGone();
+        settings.log("joining " + settings.database().get("ha.cluster_name"));
         HighlyAvailableGraphDatabase joined =
                 new HighlyAvailableGraphDatabase(settings.storeDir().toString(), settings.database());
         database = joined;
-        log(joined.isMaster() ? "joined as master" : "joined as slave");
+        settings.log(joined.isMaster() ? "joined as master" : "joined as slave");
+    }
+
+    /** Whoever started the process starts it again. */
+    private void endUnlessJoined() {
+        Thread watch = new Thread(() -> {
+            try {
+                Thread.sleep(settings.joinTimeoutSeconds() * 1000);
+            } catch (InterruptedException e) {
+                return;
+            }
+            if (database == null) {
+                settings.log("not joined within " + settings.joinTimeoutSeconds() + " s");
+                // Without the hooks: an orderly end may wait for what hangs.
+                Runtime.getRuntime().halt(1);
+            }
+        });
+        watch.setDaemon(true);
+        watch.start();
     }
 
     private void stop() {
@@ -72,11 +93,7 @@ public final class Member {
         database = null;
         if (running != null) {
             running.shutdown();
-            log("shut down");
+            settings.log("shut down");
         }
-    }
-
-    private void log(String message) {
-        System.err.println("member " + settings.serverId() + ": " + message);
     }
 }

@@ -5,6 +5,7 @@ import java.util.zip.CRC32;
 import org.neo4j.graphdb.GraphDatabaseService;
 import org.neo4j.graphdb.Node;
 import org.neo4j.graphdb.Transaction;
+import org.neo4j.graphdb.index.IndexHits;
 import org.neo4j.kernel.GraphDatabaseAPI;
 import org.neo4j.kernel.impl.nioneo.store.StoreId;
 import org.neo4j.tooling.GlobalGraphOperations;
@@ -74,6 +75,37 @@ final class Nodes {
             bytes += data.length;
         }
         return new Content(nodes, bytes);
+    }
+
+    /** Creates {@code count} nodes and puts each into the index of this name under {@code key} and {@code value}. */
+    static void index(GraphDatabaseService db, String index, String key, String value, long count) {
+        Transaction tx = db.beginTx();
+        try {
+            for (long i = 0; i < count; i++) {
+                db.index().forNodes(index).add(db.createNode(), key, value);
+            }
+            tx.success();
+        } finally {
+            tx.finish();
+        }
+    }
+
+    /** Nodes that the index of this name finds; asking for an index that does not exist must not create it. */
+    static long hits(GraphDatabaseService db, String index, String key, String value) {
+        if (!db.index().existsForNodes(index)) {
+            return 0;
+        }
+        long found = 0;
+        IndexHits<Node> hits = db.index().forNodes(index).get(key, value);
+        try {
+            while (hits.hasNext()) {
+                hits.next();
+                found++;
+            }
+        } finally {
+            hits.close();
+        }
+        return found;
     }
 
     static long lastCommittedTx(GraphDatabaseAPI db) {

@@ -8,7 +8,8 @@ import java.util.Map;
 import java.util.Properties;
 
 /** A member's settings, all from the environment; e2e/neo4j/README.md describes them. */
-record Settings(int serverId, Path storeDir, Path holdFile, int httpPort, Map<String, String> database) {
+record Settings(
+        int serverId, Path storeDir, Path holdFile, int httpPort, long joinTimeoutSeconds, Map<String, String> database) {
 
     static Settings from(Map<String, String> env) throws IOException {
         String id = required(env, "HA_SERVER_ID");
@@ -36,7 +37,12 @@ record Settings(int serverId, Path storeDir, Path holdFile, int httpPort, Map<St
                 storeDir,
                 storeDir.resolveSibling("hold"),
                 Integer.parseInt(env.getOrDefault("HTTP_PORT", "7474")),
+                Long.parseLong(env.getOrDefault("JOIN_TIMEOUT_S", "120")),
                 database);
+    }
+
+    void log(String message) {
+        System.err.println("member " + serverId + ": " + message);
     }
 
     private static String required(Map<String, String> env, String name) {
