@@ -35,5 +35,6 @@ mod testing;
 pub mod tool;
 pub mod tool_output;
 pub mod tool_stream;
+pub mod transaction_log;
 pub mod tree;
 pub mod verdict;

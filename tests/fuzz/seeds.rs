@@ -146,6 +146,10 @@ pub fn history() -> Vec<Vec<u8>> {
     LOGS.iter().map(|log| of(SERVED, log)).chain(own).collect()
 }
 
+pub fn transaction_log() -> Vec<Vec<u8>> {
+    LOGS.iter().map(|log| log.to_vec()).chain([LOGS[0][..16].to_vec(), LOGS[0][..1100].to_vec()]).collect()
+}
+
 pub fn source() -> Vec<Vec<u8>> {
     ["single://10.0.0.1", "single://db:9999", "ha://zk", "ha://zk-0.zk:2181,zk-1.zk,zk-2.zk:2183", "ha://[::1]:2181"]
         .map(|text| text.as_bytes().to_vec())

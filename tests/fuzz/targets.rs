@@ -7,6 +7,7 @@ use graph_backup_operator::agent::stop::Stop;
 use graph_backup_operator::agent::store_header::{self, StoreHeaderError};
 use graph_backup_operator::agent::tool_output::{self, ToolOutput};
 use graph_backup_operator::agent::tool_stream::{END_BYTES_MAX, End, LINE_BYTES_MAX, Lines};
+use graph_backup_operator::agent::transaction_log::{self, LogError};
 use graph_backup_operator::agent::verdict::{FAILURE_BYTES_MAX, Published, Verdict};
 use graph_backup_operator::agent::{boot, history::Identity, manifest::FORMAT_VERSION};
 use graph_backup_operator::discovery::probe::{self, Answer, ProbeError, Transaction};
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "store-header", check: store_header, seeds: seeds::store_header },
     Target { name: "probe", check: probe, seeds: seeds::probe },
     Target { name: "history", check: history, seeds: seeds::history },
+    Target { name: "transaction-log", check: transaction_log, seeds: seeds::transaction_log },
     Target { name: "source", check: source, seeds: seeds::source },
 ];
 
@@ -298,6 +300,22 @@ fn history(bytes: &[u8]) {
     let applied = [&start[..before], &other, &start[before + 4..], log, &[5], &other, &6_i64.to_be_bytes()].concat();
     assert!(is_in(&applied), "not found where it stands");
     assert!(!is_in(&applied[1..applied.len() - 1]) || expected, "found where it does not stand");
+}
+
+/// What is read stands in the log: its header at its start, the commits where an end follows each, without a gap.
+fn transaction_log(bytes: &[u8]) {
+    let log = match transaction_log::read(bytes, &Stop::never()) {
+        Ok(log) => log,
+        Err(LogError::Truncated(length)) => return assert!(length < 16 && length == bytes.len()),
+        Err(error) => return is_short(&error),
+    };
+    let header = [(log.version | 2 << 56).to_be_bytes(), log.last_before.to_be_bytes()].concat();
+    assert!(bytes.starts_with(&header) && log.version >= 0);
+    let Some(commits) = log.commits else { return };
+    assert!(2 <= commits.first && commits.first <= commits.last && bytes[16] <= 1);
+    let stands =
+        |id: i64| bytes[16..].windows(13).any(|entry| matches!(entry[0], 5 | 6) && entry[5..] == id.to_be_bytes());
+    assert!((commits.first..=commits.last).all(stands));
 }
 
 /// What is read is written in one form only.
