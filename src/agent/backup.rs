@@ -12,6 +12,7 @@ use super::layout::Layout;
 use super::lock;
 use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRecord};
 use super::manifest_file;
+use super::mastership::{self, Mastership};
 use super::parent::{self, Found};
 use super::progress::{self, Step, start};
 use super::relay::Relay;
@@ -24,8 +25,8 @@ use super::tool::{self, Placeholders, ToolRun};
 use super::tool_output::{self, Ending, ToolOutput};
 use super::tree::{self, Purpose};
 use super::verdict::{Failure, Published, Verdict, cut};
-use crate::api::{CopiedBy, Endpoint, Fence, Movement, Reason, Source, Verification};
-use crate::discovery::{Discovery, Network};
+use crate::api::{CopiedBy, Endpoint, Fence, Reason, Source, Verification};
+use crate::discovery::Network;
 use chrono::{DateTime, Utc};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,17 +86,17 @@ struct Store {
 struct Made {
     mode: Mode,
     store: Store,
+    fence_after: Fence,
     /// What it was made over.
     parent: Option<(Found, CopiedBy)>,
     /// Why the whole store was copied although less was asked for.
     fell_back: Option<Failure>,
 }
 
-/// What the steps up to the second reading of the fence have found out.
+/// What the steps from the first reading of the fence to the second have found out.
 struct Copied {
     made: Made,
     fence_before: Fence,
-    fence_after: Fence,
 }
 
 impl<'a> Attempt<'a> {
@@ -130,7 +131,7 @@ impl<'a> Attempt<'a> {
             return self.recognise().await;
         }
         self.remove_dead_partials().await?;
-        let fence_before = self.read_fence(Step::FenceBefore, "since the operator looked, before the tool ran").await?;
+        let fence_before = self.fence_before().await?;
         target::make_partial(&self.partial)?;
         match self.copy_and_publish(fence_before).await {
             Ok(published) => Ok(published),
@@ -180,26 +181,22 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    /// Reads the fence, which must be where the operator saw it.
-    async fn read_fence(&self, step: Step, when: &str) -> Result<Fence, Failure> {
-        if matches!(self.run.plan, Plan::Cold { .. }) {
+    fn mastership(&self) -> Mastership<'_> {
+        Mastership { run: self.run, network: self.with.discovery, stop: self.with.stop }
+    }
+
+    async fn fence_before(&self) -> Result<Fence, Failure> {
+        match self.run.plan {
             // A member that is stopped stays what it was; who is master meanwhile does not matter to its store.
-            return Ok(self.run.fence.clone());
+            Plan::Cold { .. } => Ok(self.run.fence.clone()),
+            Plan::Full | Plan::Incremental { .. } => self.mastership().before().await,
         }
-        let _step = start(step);
-        let look = self.with.discovery.locate(&self.run.source, self.run.cluster_name.as_deref());
-        let located = self.with.stop.unless_stopped(look).await?;
-        let located = located.map_err(|error| Failure::new(error.reason(), error.to_string()))?;
-        if let Movement::Moved(what) = self.run.fence.movement(&located.fence) {
-            return Err(Failure::new(Reason::MasterChanged, format!("the master changed {when}: {what}")));
-        }
-        if located.store_id != self.run.place.cluster {
-            return Err(Failure::new(
-                Reason::StoreMismatch,
-                format!("the source served store {} and now serves {}", self.run.place.cluster, located.store_id),
-            ));
-        }
-        Ok(located.fence)
+    }
+
+    /// The fence after the tool, once the copy is known to be of the master's history.
+    async fn fence_after(&self, copy: &StoreHeader) -> Result<Fence, Failure> {
+        let witness = mastership::witness_of(self.store(), copy.last_transaction, self.with.stop).await?;
+        self.mastership().after(witness.as_ref()).await
     }
 
     /// Makes the store between the two readings of the fence.
@@ -212,8 +209,7 @@ impl<'a> Attempt<'a> {
                 made => made?,
             },
         };
-        let fence_after = self.read_fence(Step::FenceAfter, "while the tool ran").await?;
-        Ok(Copied { made, fence_before, fence_after })
+        Ok(Copied { made, fence_before })
     }
 
     /// The tool copies the whole store.
@@ -226,7 +222,8 @@ impl<'a> Attempt<'a> {
         .await?;
         let mode = Mode::Full;
         let store = self.run_tool(mode).await?;
-        Ok(Made { mode, store, parent: None, fell_back })
+        let fence_after = self.fence_after(&store.header).await?;
+        Ok(Made { mode, store, fence_after, parent: None, fell_back })
     }
 
     /// The store of a stopped member, from its volume.
@@ -239,10 +236,12 @@ impl<'a> Attempt<'a> {
         let data_from = if alone {
             began
         } else {
-            cold::data_from(self.run, self.with.discovery, header.last_transaction, began, self.with.stop).await?
+            let copy = cold::Copy { store: self.store(), last_transaction: header.last_transaction, began };
+            cold::data_from(self.run, self.with.discovery, &copy, self.with.stop).await?
         };
         let store = Store { tool: None, header, data_from, data_to };
-        Ok(Made { mode: Mode::Full, store, parent: None, fell_back: None })
+        let fence_after = self.run.fence.clone();
+        Ok(Made { mode: Mode::Full, store, fence_after, parent: None, fell_back: None })
     }
 
     /// The tool adds what was committed since the parent to a copy of the parent's store.
@@ -260,13 +259,14 @@ impl<'a> Attempt<'a> {
                 ),
             ));
         }
-        Ok(Made { mode, store, parent: Some((found, copied_by)), fell_back: None })
+        let fence_after = self.fence_after(&store.header).await?;
+        Ok(Made { mode, store, fence_after, parent: Some((found, copied_by)), fell_back: None })
     }
 
     async fn prove(&self, parent: &Parent, fence: &Fence) -> Result<Found, Failure> {
         let _step = start(Step::Parent);
         let found = parent::find(&self.layout, parent, &self.run.place)?;
-        found.prove(fence, self.with.discovery, self.with.stop).await?;
+        found.prove(fence.endpoint(), self.with.discovery, self.with.stop).await?;
         Ok(found)
     }
 
@@ -354,8 +354,9 @@ impl<'a> Attempt<'a> {
     }
 
     fn manifest(&self, copied: Copied, files: Vec<FileRecord>) -> Manifest {
-        let Copied { made, fence_before, fence_after } = copied;
-        let Made { mode, store: Store { tool, header, data_from, data_to }, parent, fell_back } = made;
+        let Copied { made, fence_before } = copied;
+        let Made { mode, store, fence_after, parent, fell_back } = made;
+        let Store { tool, header, data_from, data_to } = store;
         let parent = parent.as_ref();
         let copied_by = parent.map(|(_, copied_by)| *copied_by);
         Manifest {

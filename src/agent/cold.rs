@@ -1,12 +1,14 @@
 //! A cold copy: the store of a member that is stopped, from the member's volume, which is mounted read-only.
 //!
 //! The operator has seen that the member's pod is gone, and its registration with it. What is proved here: it is the store
-//! of the cluster, it was shut down cleanly, and nothing changed it between the first look and the last.
+//! of the cluster, it was shut down cleanly, nothing changed it between the first look and the last, and the master shares
+//! its history.
 
 use super::forward;
 use super::history;
 use super::layout::Layout;
 use super::lock;
+use super::mastership::{self, Halt};
 use super::progress::{Step, start};
 use super::run::{BackupRun, Plan};
 use super::space;
@@ -15,19 +17,25 @@ use super::store_header::{self, StoreHeader};
 use super::target;
 use super::tree::{self, Listing, TreeError};
 use super::verdict::Failure;
-use crate::api::{Reason, StoreId};
+use super::witness::{self, Judgement, Witness};
+use crate::api::{Endpoint, Reason, StoreId};
+use crate::discovery::probe::ProbeError;
 use crate::discovery::{Discovery, Network};
 use chrono::{DateTime, Utc};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often the files of a store that is written to are listed.
 const LISTINGS: usize = 5;
-/// How often a master is looked for after the copy, and the time between two looks: another member may be taking over.
-const LOOKS: (usize, Duration) = (30, Duration::from_secs(2));
+/// How long a master is looked for after the copy: another member may be taking over, which takes the session time-out of
+/// the stopped one and an election.
+const MASTER_BOUND: Duration = Duration::from_secs(180);
+/// Time between two looks for a master.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// The store at one moment.
 struct Look {
@@ -144,43 +152,103 @@ pub fn unreadable(problem: impl std::fmt::Display) -> Failure {
     )
 }
 
-/// Everything that was committed before this moment is in a copy that ends with transaction `last`.
-///
-/// A slave may have been stopped before it had the newest transactions. The first one that it lacks, as the master holds
-/// it, was begun before it was committed. `began` is when the copying began, with the member stopped.
-pub async fn data_from(
-    run: &BackupRun,
-    network: &Network,
-    last: i64,
-    began: DateTime<Utc>,
-    stop: &Stop,
-) -> Result<DateTime<Utc>, Failure> {
-    let _step = start(Step::DataFrom);
-    let mut problem = String::new();
-    for _ in 0..LOOKS.0 {
-        match first_missing(run, network, last).await {
-            Ok(time) => return Ok(time.map_or(began, |time| time.min(began))),
-            Err(said) => problem = said,
-        }
-        stop.unless_stopped(tokio::time::sleep(LOOKS.1)).await?;
-    }
-    Err(Failure::new(
-        Reason::NoMaster,
-        format!("the member was stopped and its store copied, but no master tells what it lacks: {problem}"),
-    ))
+/// A copy of a stopped member's store.
+pub struct Copy {
+    /// Its folder.
+    pub store: PathBuf,
+    /// The last transaction that it holds.
+    pub last_transaction: i64,
+    /// When the copying began, with the member stopped.
+    pub began: DateTime<Utc>,
 }
 
-/// When the first transaction was begun that the copy lacks, if there is one.
-async fn first_missing(run: &BackupRun, network: &Network, last: i64) -> Result<Option<DateTime<Utc>>, String> {
-    let located = network.locate(&run.source, run.cluster_name.as_deref()).await.map_err(|error| error.to_string())?;
-    let master = located.fence.endpoint();
-    let answer = network.transaction(master, last.saturating_add(1)).await;
-    match answer.map_err(|error| format!("{master}: {error}"))? {
-        None => Ok(None),
-        Some(transaction) => history::start_time(&transaction)
-            .map(Some)
-            .ok_or_else(|| format!("{master} serves transaction {} in a form that is not known", transaction.id)),
+/// Everything that was committed before this moment is in the copy, which is of the master's history.
+///
+/// A slave may have been stopped before it had the newest transactions. The first one that it lacks, as the master holds
+/// it, was begun before it was committed. A former master may hold transactions that nobody else has: its last one must be
+/// the master's, too.
+///
+/// Takes [`MASTER_BOUND`] at most, and no longer than the run may take: the member is stopped until this ends.
+pub async fn data_from(run: &BackupRun, network: &Network, copy: &Copy, stop: &Stop) -> Result<DateTime<Utc>, Failure> {
+    let _step = start(Step::DataFrom);
+    let witness = mastership::witness_of(copy.store.clone(), copy.last_transaction, stop).await?;
+    let until = Instant::now() + MASTER_BOUND;
+    let mut problem = Failure::new(Reason::NoMaster, "no answer");
+    loop {
+        let look = tokio::time::timeout_at(until, ask_master(run, network, copy, witness.as_ref(), stop));
+        match stop.unless_stopped(look).await? {
+            Ok(Ok(time)) => return Ok(time),
+            Ok(Err(Halt::Final(failure))) => return Err(failure),
+            Ok(Err(Halt::Passing(failure))) => problem = failure,
+            Err(_) => return Err(no_master(&problem)),
+        }
+        stop.unless_stopped(tokio::time::sleep(PAUSE)).await?;
     }
+}
+
+fn no_master(problem: &Failure) -> Failure {
+    Failure::new(
+        problem.reason,
+        format!(
+            "the member was stopped and its store copied, but no master told within {} s whether the copy is of its \
+             history, and what it lacks: {}",
+            MASTER_BOUND.as_secs(),
+            problem.message
+        ),
+    )
+}
+
+/// One look for the master and its two answers: does it hold the copy's newest transaction, and which comes next?
+async fn ask_master(
+    run: &BackupRun,
+    network: &Network,
+    copy: &Copy,
+    witness: Option<&Witness>,
+    stop: &Stop,
+) -> Result<DateTime<Utc>, Halt> {
+    let located = network.locate(&run.source, run.cluster_name.as_deref()).await;
+    let located = located.map_err(|error| Halt::of(&error))?;
+    if located.store_id != run.place.cluster {
+        return Err(Halt::Final(Failure::new(
+            Reason::StoreMismatch,
+            format!("the source served store {} and now serves {}", run.place.cluster, located.store_id),
+        )));
+    }
+    let master = located.fence.endpoint();
+    if let Some(witness) = witness {
+        let answer = network.transaction(master, witness.id()).await;
+        match mastership::judge(witness, answer, stop).await? {
+            Judgement::Shared => {}
+            Judgement::Differs(problem) | Judgement::Untold(problem) => return Err(of_another_history(&problem)),
+            Judgement::LogsGone(said) => return Err(out_of_reach(master, copy.last_transaction, &said)),
+            Judgement::NoAnswer(error) => return Err(Halt::Passing(witness::no_answer(master, &error))),
+        }
+    }
+    let next = copy.last_transaction.saturating_add(1);
+    let missing = match network.transaction(master, next).await {
+        Ok(None) => return Ok(copy.began),
+        Ok(Some(missing)) => missing,
+        Err(ProbeError::LogsGone(said)) => return Err(out_of_reach(master, next, &said)),
+        Err(error @ (ProbeError::Unreachable(_) | ProbeError::Exception(_))) => {
+            return Err(Halt::Passing(witness::no_answer(master, &error)));
+        }
+        Err(error) => return Err(of_another_history(&format!("{master} cannot show transaction {next}: {error}"))),
+    };
+    let begun = history::start_time(&missing).ok_or_else(|| {
+        of_another_history(&format!("{master} serves transaction {next} in a form that is not known"))
+    })?;
+    Ok(begun.min(copy.began))
+}
+
+fn of_another_history(problem: &str) -> Halt {
+    Halt::Final(mastership::differs(problem))
+}
+
+/// The master's logs begin after the end of the copy: nothing tells whether they are of one history.
+fn out_of_reach(master: &Endpoint, id: i64, said: &str) -> Halt {
+    of_another_history(&format!(
+        "the logs of {master} do not reach back to transaction {id}, up to which the stopped member had come: {said}"
+    ))
 }
 
 #[cfg(test)]
@@ -188,7 +256,6 @@ mod tests {
     use super::*;
     use crate::agent::stop::StopCause;
     use crate::agent::testing::STORE_ID;
-    use std::path::PathBuf;
 
     const RECORDED: StoreId = StoreId { creation_time: 1_795_507_138_122, random_id: 6_446_039_257_274_779_644 };
 

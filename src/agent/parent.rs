@@ -1,15 +1,11 @@
 //! The earlier point that an incremental backup starts from: finding it, and proving that the master shares its history.
 //!
-//! The same store id is not enough: after a restore, or a fail-over that lost transactions, the master's numbers soon pass
-//! the parent's on another history, and the database checks nothing. Proof is either of
-//!
-//! * the fence token of the parent's end is the current one: the same member was master all the time;
-//! * the transaction that the master serves under the parent's last number is the one in the parent's log.
+//! Proof is that the master holds the parent's newest transaction as the parent does ([`Witness`]). Nothing else is: a token
+//! from ZooKeeper that is the same again may come from an ensemble that started afresh.
 //!
 //! The parent is only ever read.
 
 use super::blocking::blocking;
-use super::history::{self, Identity, SearchError};
 use super::layout::Layout;
 use super::manifest::{Manifest, STORE_FOLDER};
 use super::manifest_file;
@@ -19,13 +15,10 @@ use super::stop::Stop;
 use super::target;
 use super::tree::{self, Listing, TreeError};
 use super::verdict::Failure;
-use crate::api::{Fence, Movement, Reason};
+use super::witness::{self, Judgement, Witness, WitnessError};
+use crate::api::{Endpoint, Reason};
 use crate::discovery::Network;
-use crate::discovery::probe::{ProbeError, Transaction};
 use std::path::PathBuf;
-
-/// The number of the first transaction: 1 is the empty store.
-const FIRST_TRANSACTION: i64 = 2;
 
 /// A parent that is on the volume.
 #[derive(Clone, Debug)]
@@ -86,71 +79,54 @@ impl Found {
         damaged(&self.parent.point, problem)
     }
 
-    /// Proves that the master that `fence` names shares the parent's history.
-    pub async fn prove(&self, fence: &Fence, network: &Network, stop: &Stop) -> Result<(), Failure> {
-        if is_unmoved(&self.manifest.fence_after, fence) {
-            progress::message(Step::Parent, "one member was master since the earlier point: one history");
-            return Ok(());
-        }
-        let id = self.manifest.last_transaction;
-        if id < FIRST_TRANSACTION {
+    /// Proves that `master` shares the parent's history.
+    ///
+    /// One question, bounded by [`LOOK_UP_BOUND`](crate::discovery::LOOK_UP_BOUND), beside the time to read the parent's
+    /// newest logs.
+    pub async fn prove(&self, master: &Endpoint, network: &Network, stop: &Stop) -> Result<(), Failure> {
+        let (found, reading) = (self.clone(), stop.clone());
+        let Some(witness) = blocking(move || found.witness(&reading)).await? else {
             return Err(self.differs("it holds no transaction by which that could be told"));
-        }
-        let answer = stop.unless_stopped(network.transaction(fence.endpoint(), id)).await?;
-        let served = self.served(answer, fence)?;
-        let Some(identity) = Identity::of(&served) else {
-            return Err(self.differs(&format!("the master serves transaction {id} in a form that is not known")));
         };
-        let (found, stop) = (self.clone(), stop.clone());
-        blocking(move || found.holds(&identity, &stop)).await?;
+        let id = witness.id();
+        let answer = stop.unless_stopped(network.transaction(master, id)).await?;
+        let (found, reading) = (self.clone(), stop.clone());
+        let judgement =
+            blocking(move || witness.judge(answer, &reading).map_err(|error| found.cannot_search(error))).await?;
+        self.must_be_shared(judgement, id, master)?;
         let message = format!("the master holds transaction {id} as the earlier point does: one history");
         progress::message(Step::Parent, &message);
         Ok(())
     }
 
-    /// The parent's last transaction in the master's answer.
-    fn served(&self, answer: Result<Option<Transaction>, ProbeError>, fence: &Fence) -> Result<Transaction, Failure> {
-        let (id, member) = (self.manifest.last_transaction, fence.endpoint());
-        match answer {
-            Ok(Some(transaction)) => Ok(transaction),
-            Ok(None) => Err(self.differs(&format!("the master has not come to its last transaction {id}"))),
-            Err(ProbeError::Exception(text)) => Err(Failure::new(
-                Reason::LogsPruned,
-                format!(
-                    "the logs of {member} do not reach back to transaction {id}, the last one in the earlier point {}: \
-                     asked for it {}; take a full backup, and let the members keep their logs longer \
-                     (keep_logical_logs)",
-                    self.parent.point,
-                    ProbeError::Exception(text)
-                ),
-            )),
-            Err(ProbeError::Foreign(detail)) => {
-                Err(self.differs(&format!("{member} cannot show transaction {id}: {detail}")))
-            }
-            Err(ProbeError::Unreachable(detail)) => Err(Failure::new(
-                Reason::MasterUnreachable,
-                format!(
-                    "the backup port of {member} does not answer: {detail}; check that the member runs with \
-                     online_backup_enabled=true and that NetworkPolicies let the backup's pod reach its backup port"
-                ),
-            )),
-        }
+    fn witness(&self, stop: &Stop) -> Result<Option<Witness>, Failure> {
+        let files = self.manifest.files.iter().map(|file| file.path.as_str());
+        let witness = Witness::of(&self.store, files, self.manifest.last_transaction, stop);
+        witness.map_err(|error| self.cannot_search(error))
     }
 
-    /// Searches the parent's logs, which the manifest names.
-    fn holds(&self, identity: &Identity, stop: &Stop) -> Result<(), Failure> {
-        for log in history::logs(self.manifest.files.iter().map(|file| file.path.as_str())) {
-            let path = self.store.join(log);
-            let unreadable = |source| self.damaged(&format!("cannot be read: {log}: {source}"));
-            match identity.is_in(tree::open(&path).map_err(unreadable)?, stop) {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(SearchError::Stopped(cause)) => return Err(cause.into()),
-                Err(SearchError::Read(source)) => return Err(unreadable(source)),
-            }
+    fn must_be_shared(&self, judgement: Judgement, id: i64, master: &Endpoint) -> Result<(), Failure> {
+        Err(match judgement {
+            Judgement::Shared => return Ok(()),
+            Judgement::Differs(problem) | Judgement::Untold(problem) => self.differs(&problem),
+            Judgement::LogsGone(said) => Failure::new(
+                Reason::LogsPruned,
+                format!(
+                    "the logs of {master} do not reach back to transaction {id}, the last one in the earlier point {}: \
+                     asked for it, it answered with the exception {said}; take a full backup, and let the members keep \
+                     their logs longer (keep_logical_logs)",
+                    self.parent.point,
+                ),
+            ),
+            Judgement::NoAnswer(error) => witness::no_answer(master, &error),
+        })
+    }
+
+    fn cannot_search(&self, error: WitnessError) -> Failure {
+        match error {
+            WitnessError::Stopped(cause) => cause.into(),
+            WitnessError::Read { log, source } => self.damaged(&format!("cannot be read: {log}: {source}")),
         }
-        let id = self.manifest.last_transaction;
-        Err(self.differs(&format!("what the master holds as transaction {id} is not in the logs of the point")))
     }
 
     fn differs(&self, problem: &str) -> Failure {
@@ -164,11 +140,6 @@ impl Found {
     }
 }
 
-/// Only a token from ZooKeeper tells a member that stayed master from one that left and returned.
-fn is_unmoved(then: &Fence, now: &Fence) -> bool {
-    matches!((then, now), (Fence::Master(_), Fence::Master(_))) && then.movement(now) == Movement::None
-}
-
 fn damaged(point: &str, problem: &str) -> Failure {
     Failure::new(
         Reason::ParentDamaged,
@@ -180,12 +151,11 @@ fn damaged(point: &str, problem: &str) -> Failure {
 mod tests {
     use super::*;
     use crate::agent::testing;
-    use crate::api::{Endpoint, FenceToken};
+    use crate::discovery::probe::ProbeError;
     use std::fs;
     use std::path::Path;
 
     const LOG: &[u8] = include_bytes!("../../tests/recorded/log/incremental");
-    const SERVED: &[u8] = include_bytes!("../../tests/recorded/log/served");
 
     fn place() -> Place {
         Place { directory: String::new(), cluster: testing::STORE_ID, point: "new".into() }
@@ -244,39 +214,19 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_of_the_master_has_its_meaning() {
+    fn every_judgement_has_its_reason() {
         let mount = tempfile::tempdir().unwrap();
         let found = find(&layout(mount.path()), &published(mount.path()), &place()).unwrap();
-        let fence = testing::fence();
-        let of = |answer| reason(found.served(answer, &fence));
-        assert_eq!(of(Ok(None)), Some(Reason::HistoryMayDiffer));
-        assert_eq!(of(Err(ProbeError::Exception("x".into()))), Some(Reason::LogsPruned));
-        assert_eq!(of(Err(ProbeError::Foreign("x".into()))), Some(Reason::HistoryMayDiffer));
-        assert_eq!(of(Err(ProbeError::Unreachable("x".into()))), Some(Reason::MasterUnreachable));
-        let transaction = Transaction { id: 6, entries: SERVED.to_vec() };
-        let identity = Identity::of(&found.served(Ok(Some(transaction)), &fence).unwrap()).unwrap();
-        assert_eq!(found.holds(&identity, &Stop::never()), Ok(()));
-        let mut other = SERVED.to_vec();
-        other[15] ^= 1;
-        let other = Identity::of(&Transaction { id: 6, entries: other }).unwrap();
-        assert_eq!(reason(found.holds(&other, &Stop::never())), Some(Reason::HistoryMayDiffer));
-    }
-
-    #[test]
-    fn only_a_token_from_zookeeper_proves_that_the_master_stayed() {
-        let token = FenceToken {
-            member_id: 1,
-            endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 },
-            server_created: 8,
-            election_created: 9,
-            rebound: 1,
-            rebound_modified: 15,
-            cluster_modified: 3,
-        };
-        let returned = FenceToken { rebound_modified: 16, ..token.clone() };
-        assert!(is_unmoved(&Fence::Master(token.clone()), &Fence::Master(token.clone())));
-        assert!(!is_unmoved(&Fence::Master(token), &Fence::Master(returned)));
-        assert!(!is_unmoved(&testing::fence(), &testing::fence()));
+        let master = Endpoint { host: "neo4j-0".into(), port: 6362 };
+        let of = |judgement| reason(found.must_be_shared(judgement, 6, &master));
+        assert_eq!(of(Judgement::Shared), None);
+        assert_eq!(of(Judgement::Differs("x".into())), Some(Reason::HistoryMayDiffer));
+        assert_eq!(of(Judgement::Untold("x".into())), Some(Reason::HistoryMayDiffer));
+        assert_eq!(of(Judgement::LogsGone("x".into())), Some(Reason::LogsPruned));
+        let exception = ProbeError::Exception("x".into());
+        assert_eq!(of(Judgement::NoAnswer(exception)), Some(Reason::MemberFailed));
+        let unreachable = ProbeError::Unreachable("x".into());
+        assert_eq!(of(Judgement::NoAnswer(unreachable)), Some(Reason::MasterUnreachable));
     }
 
     #[tokio::test]
@@ -284,7 +234,17 @@ mod tests {
         let mount = tempfile::tempdir().unwrap();
         let mut found = find(&layout(mount.path()), &published(mount.path()), &place()).unwrap();
         found.manifest.last_transaction = 1;
-        let proved = found.prove(&testing::fence(), &Network::default(), &Stop::never()).await;
+        found.manifest.files.clear();
+        let master = Endpoint { host: "neo4j-0".into(), port: 6362 };
+        let proved = found.prove(&master, &Network::default(), &Stop::never()).await;
         assert_eq!(reason(proved), Some(Reason::HistoryMayDiffer));
+    }
+
+    #[test]
+    fn a_parent_whose_logs_are_gone_is_damaged() {
+        let mount = tempfile::tempdir().unwrap();
+        let found = find(&layout(mount.path()), &published(mount.path()), &place()).unwrap();
+        fs::remove_file(found.store.join("nioneo_logical.log.v2")).unwrap();
+        assert_eq!(reason(found.witness(&Stop::never())), Some(Reason::ParentDamaged));
     }
 }

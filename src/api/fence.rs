@@ -21,8 +21,11 @@ impl fmt::Display for Endpoint {
 
 /// What ZooKeeper said about the master at one moment.
 ///
-/// Equal tokens mean that one and the same member was master without interruption: slaves that join or leave do not
-/// move it, a master that steps down and returns does (its znodes are created anew and `master-rebound` is written).
+/// Two readings of one run that are equal mean that one and the same member was master without interruption: slaves that
+/// join or leave do not move the token; a master that steps down and returns does (its znodes are created anew and
+/// `master-rebound` is written).
+///
+/// An equal token proves nothing about the history of an *earlier* point: that is proved by a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FenceToken {
@@ -40,6 +43,30 @@ pub struct FenceToken {
     pub rebound_modified: i64,
     /// Modification zxid of `/C`, the cluster's store id.
     pub cluster_modified: i64,
+    /// What an ensemble that starts afresh cannot repeat. Missing in tokens that earlier versions of the operator wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
+}
+
+/// The times and sessions of the znodes that a [`FenceToken`] is made of.
+///
+/// Zxids start over when an ensemble loses its data: the same cluster, started in the same order, then has the same
+/// zxids. Times are those of the ensemble's leader, in milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Incarnation {
+    /// Creation time (ctime) of `R/ha-servers/<id>`.
+    pub server_created_at: i64,
+    /// Session that owns `R/ha-servers/<id>` (ephemeral owner).
+    pub server_session: i64,
+    /// Creation time of `R/<id>_<seq>`.
+    pub election_created_at: i64,
+    /// Session that owns `R/<id>_<seq>`.
+    pub election_session: i64,
+    /// Modification time (mtime) of `R/master-rebound`.
+    pub rebound_modified_at: i64,
+    /// Modification time of `/C`.
+    pub cluster_modified_at: i64,
 }
 
 /// What the member itself said over its backup port; the only fence that a `single://` source has.
@@ -73,8 +100,14 @@ pub enum Movement {
 
 impl Fence {
     /// Compares a later reading with this one.
+    ///
+    /// Tokens from before there were incarnations are compared by what they have.
     pub fn movement(&self, later: &Self) -> Movement {
-        if self == later {
+        let equal = match (self, later) {
+            (Self::Master(before), Self::Master(after)) => before.agrees_with(after),
+            _ => self == later,
+        };
+        if equal {
             return Movement::None;
         }
         Movement::Moved(match (self, later) {
@@ -96,8 +129,22 @@ impl Fence {
     }
 }
 
+impl FenceToken {
+    fn agrees_with(&self, later: &Self) -> bool {
+        let comparable = self.incarnation.is_some() && later.incarnation.is_some();
+        let part =
+            |token: &Self| Self { incarnation: token.incarnation.clone().filter(|_| comparable), ..token.clone() };
+        part(self) == part(later)
+    }
+
+    /// When `/C` was written: zxid and, where it is known, time.
+    fn cluster_written(&self) -> (i64, Option<i64>) {
+        (self.cluster_modified, self.incarnation.as_ref().map(|incarnation| incarnation.cluster_modified_at))
+    }
+}
+
 fn describe(before: &FenceToken, after: &FenceToken) -> String {
-    if before.cluster_modified != after.cluster_modified {
+    if before.cluster_written() != after.cluster_written() {
         return "the cluster's store id was written anew".to_owned();
     }
     if before.member_id != after.member_id {
@@ -122,14 +169,26 @@ mod tests {
             rebound: 1,
             rebound_modified: 15,
             cluster_modified: 3,
+            incarnation: Some(Incarnation {
+                server_created_at: 1_795_500_000_080,
+                server_session: 0x01a2_0246_0000_0001,
+                election_created_at: 1_795_500_000_090,
+                election_session: 0x01a2_0246_0000_0002,
+                rebound_modified_at: 1_795_500_000_150,
+                cluster_modified_at: 1_795_500_000_030,
+            }),
         }
+    }
+
+    fn born(token: &mut FenceToken) -> &mut Incarnation {
+        token.incarnation.as_mut().unwrap()
     }
 
     #[test]
     fn every_part_of_the_token_moves_the_fence() {
         let before = Fence::Master(token());
         assert_eq!(before.movement(&before.clone()), Movement::None);
-        let changes: [fn(&mut FenceToken); 7] = [
+        let changes: [fn(&mut FenceToken); 13] = [
             |t| t.member_id = 2,
             |t| t.endpoint.port = 1,
             |t| t.server_created = 100,
@@ -137,12 +196,40 @@ mod tests {
             |t| t.rebound = 2,
             |t| t.rebound_modified = 100,
             |t| t.cluster_modified = 100,
+            |t| born(t).server_created_at += 1,
+            |t| born(t).server_session += 1,
+            |t| born(t).election_created_at += 1,
+            |t| born(t).election_session += 1,
+            |t| born(t).rebound_modified_at += 1,
+            |t| born(t).cluster_modified_at += 1,
         ];
         for change in changes {
             let mut after = token();
             change(&mut after);
             assert!(matches!(before.movement(&Fence::Master(after)), Movement::Moved(_)));
         }
+    }
+
+    #[test]
+    fn a_token_of_before_there_were_incarnations_is_read_and_compared_by_what_it_has() {
+        let mut written = serde_json::to_value(token()).unwrap();
+        written.as_object_mut().unwrap().remove("incarnation");
+        let old: FenceToken = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(old, FenceToken { incarnation: None, ..token() });
+        assert_eq!(serde_json::to_value(&old).unwrap(), written);
+        for (before, after) in [(old.clone(), token()), (token(), old.clone()), (old.clone(), old.clone())] {
+            assert_eq!(Fence::Master(before).movement(&Fence::Master(after)), Movement::None);
+        }
+        let moved = FenceToken { rebound_modified: 100, ..token() };
+        assert!(matches!(Fence::Master(old).movement(&Fence::Master(moved)), Movement::Moved(_)));
+    }
+
+    #[test]
+    fn a_fresh_ensemble_that_repeats_every_zxid_moves_the_fence() {
+        let mut fresh = token();
+        born(&mut fresh).cluster_modified_at += 3_600_000;
+        let Movement::Moved(text) = Fence::Master(token()).movement(&Fence::Master(fresh)) else { panic!("it moved") };
+        assert_eq!(text, "the cluster's store id was written anew");
     }
 
     #[test]

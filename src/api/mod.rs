@@ -13,7 +13,7 @@ mod time;
 
 pub use bandwidth::parse_bandwidth;
 pub use crds::crds_yaml;
-pub use fence::{Endpoint, Fence, FenceToken, Movement, ProbeMark};
+pub use fence::{Endpoint, Fence, FenceToken, Incarnation, Movement, ProbeMark};
 pub use graph_backup::{
     Attempt, BackupType, Boot, Cold, CopiedBy, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus,
     IfMaster, Inspection, Method, Parent, Phase, Point, StoppedMember, Verification,

@@ -83,7 +83,7 @@ reasons! {
     NoMaster => Retry,
     /// The members disagree on who is master.
     ElectionRunning => Retry,
-    /// The master publishes no usable address.
+    /// The master publishes no usable address, or has lost its registration.
     MemberWithoutAddress => Retry,
     /// ZooKeeper holds several clusters where the database's version allows one.
     MultipleRoots => Act,
@@ -91,6 +91,8 @@ reasons! {
     ZnodeUnreadable => Act,
     /// The member's backup port does not answer.
     MemberUnreachable => Retry,
+    /// The member answers questions over its backup port with an exception.
+    MemberFailed => Retry,
     /// What answers on the backup port does not speak the backup protocol of Neo4j 1.5.1 to 1.9.
     NotABackupServer => Act,
 

@@ -20,6 +20,12 @@ pub struct Znode {
     pub created: i64,
     /// Transaction that last wrote its bytes (mzxid).
     pub modified: i64,
+    /// When it was created (ctime): milliseconds since 1970, by the leader's clock.
+    pub created_at: i64,
+    /// When its bytes were last written (mtime): as `created_at`.
+    pub modified_at: i64,
+    /// The session that an ephemeral znode belongs to; 0 for a persistent one.
+    pub session: i64,
 }
 
 /// Why the ensemble did not answer a question.
@@ -81,7 +87,14 @@ impl Ensemble for Session {
     fn znode<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Znode>, EnsembleError>> {
         Box::pin(async move {
             let found = absent(path, self.0.get_data(path).await)?;
-            Ok(found.map(|(data, stat)| Znode { data, created: stat.czxid, modified: stat.mzxid }))
+            Ok(found.map(|(data, stat)| Znode {
+                data,
+                created: stat.czxid,
+                modified: stat.mzxid,
+                created_at: stat.ctime,
+                modified_at: stat.mtime,
+                session: stat.ephemeral_owner,
+            }))
         })
     }
 

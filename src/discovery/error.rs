@@ -59,6 +59,22 @@ pub enum DiscoveryError {
         /// The znode and what it says.
         detail: String,
     },
+    /// The master lost its registration and still takes part in elections.
+    ///
+    /// Seen when a ZooKeeper server stood still for 20 s: the members' `ha-servers/<id>` were gone for good, while the
+    /// database served and wrote.
+    #[error(
+        "member {member}, the master of cluster {cluster:?}, has lost its registration: {detail}; if it is not starting or \
+         stopping just now, it lost it while ZooKeeper stood still, and only a restart of that member brings it back"
+    )]
+    RegistrationLost {
+        /// The cluster name that was looked for.
+        cluster: String,
+        /// Member id (`ha.server_id`).
+        member: i32,
+        /// The znodes, and which of them is missing.
+        detail: String,
+    },
     /// An ensemble of Neo4j 1.3 or 1.4 holds several clusters.
     #[error(
         "the ZooKeeper servers {servers} hold several clusters, {roots}, but this version of the database allows one per \
@@ -90,6 +106,14 @@ pub enum DiscoveryError {
         /// What the attempt met.
         detail: String,
     },
+    /// The member answers on its backup port, with an exception.
+    #[error("{member} cannot say which store it serves: {detail}; look into its messages.log")]
+    MemberFailed {
+        /// The member that was asked.
+        member: Endpoint,
+        /// The member's words.
+        detail: String,
+    },
     /// What answers is not a backup server of a known version.
     #[error(
         "{member} answers but is not a backup server of Neo4j 1.5.1 to 1.9: {detail}; name a member's backup port \
@@ -111,10 +135,11 @@ impl DiscoveryError {
             Self::ClusterUnknown { .. } => Reason::ClusterUnknown,
             Self::NoMaster { .. } => Reason::NoMaster,
             Self::ElectionRunning { .. } => Reason::ElectionRunning,
-            Self::MemberWithoutAddress { .. } => Reason::MemberWithoutAddress,
+            Self::MemberWithoutAddress { .. } | Self::RegistrationLost { .. } => Reason::MemberWithoutAddress,
             Self::MultipleRoots { .. } => Reason::MultipleRoots,
             Self::ZnodeUnreadable { .. } => Reason::ZnodeUnreadable,
             Self::MemberUnreachable { .. } => Reason::MemberUnreachable,
+            Self::MemberFailed { .. } => Reason::MemberFailed,
             Self::NotABackupServer { .. } => Reason::NotABackupServer,
         }
     }

@@ -5,7 +5,7 @@ use super::{
     ensemble::{Ensemble, EnsembleError, Znode},
     znode::{self, Pointer, ZnodeError},
 };
-use crate::api::{Fence, FenceToken, StoreId};
+use crate::api::{Endpoint, Fence, FenceToken, Incarnation, StoreId};
 use futures::try_join;
 
 /// The database's own default of `ha.cluster_name`.
@@ -87,6 +87,14 @@ struct Cluster {
     path: String,
     store_id: StoreId,
     modified: i64,
+    /// Milliseconds since 1970.
+    modified_at: i64,
+}
+
+impl Cluster {
+    fn at(path: String, pointer: &Pointer, found: &Znode) -> Self {
+        Self { path, store_id: pointer.store_id, modified: found.modified, modified_at: found.modified_at }
+    }
 }
 
 /// A member's claim to be master: it declared itself, is registered, and takes part in elections.
@@ -126,21 +134,14 @@ impl LookUp<'_> {
         self.uncontested(&root, &claim).await?;
         let again =
             try_join!(self.znode(&cluster.path), self.znode(&claim.rebound_path), self.znode(&claim.server_path))?;
-        let unmoved = again.0.is_some_and(|pointer| pointer.modified == cluster.modified)
+        let written = |pointer: Znode| (pointer.modified, pointer.modified_at);
+        let unmoved = again.0.map(written) == Some((cluster.modified, cluster.modified_at))
             && again.1.as_ref() == Some(&claim.rebound)
             && again.2.as_ref() == Some(&claim.server);
         if !unmoved {
             return Err(Halt::Unsettled(self.election("the master changed while it was read".to_owned())));
         }
-        let token = FenceToken {
-            member_id: claim.id,
-            endpoint,
-            server_created: claim.server.created,
-            election_created: election.created,
-            rebound: claim.id,
-            rebound_modified: claim.rebound.modified,
-            cluster_modified: cluster.modified,
-        };
+        let token = token(&cluster, &claim, &election, endpoint);
         Ok(Located { store_id: cluster.store_id, fence: Fence::Master(token) })
     }
 
@@ -148,8 +149,11 @@ impl LookUp<'_> {
     async fn claim(&self, root: &str) -> Result<Claim, Halt> {
         let rebound_path = format!("{root}/master-rebound");
         let (children, rebound) = try_join!(self.children(root), self.znode(&rebound_path))?;
-        let (Some(children), Some(rebound)) = (children, rebound) else {
+        let Some(children) = children else {
             return Err(self.no_master(format!("no member has ever registered below {root}")).into());
+        };
+        let Some(rebound) = rebound else {
+            return Err(self.no_master(format!("{rebound_path}, in which the master names itself, is missing")).into());
         };
         let id = znode::member_id(&rebound_path, &rebound.data).map_err(unreadable)?;
         if id < 0 {
@@ -168,7 +172,7 @@ impl LookUp<'_> {
             }
             (None, Some((_, name))) => {
                 let detail = format!("it takes part in elections as {root}/{name}, but {server_path} is missing");
-                Err(Halt::Unsettled(self.without_address(detail)))
+                Err(Halt::Unsettled(self.unregistered(id, detail)))
             }
             (Some(_), None) => {
                 let detail = format!("member {id} is registered but does not take part in elections yet");
@@ -210,7 +214,7 @@ impl LookUp<'_> {
             let (roots, _) = self.top_level().await?;
             self.refuse_several(&roots)?;
         }
-        Ok(Cluster { path, store_id: pointer.store_id, modified: found.modified })
+        Ok(Cluster::at(path, &pointer, &found))
     }
 
     /// The cluster of an ensemble of 1.3 or 1.4 that goes by another name than the default, if none was asked for.
@@ -222,14 +226,14 @@ impl LookUp<'_> {
             let Some(found) = self.znode(&path).await? else { continue };
             let Ok(pointer) = znode::pointer(&path, &found.data) else { continue };
             if roots.contains(&pointer.store_id) {
-                clusters.push((name, pointer, found.modified));
+                clusters.push((name, pointer, found));
             }
         }
         let of_one_cluster_version = |(_, pointer, _): &(_, Pointer, _)| pointer.store_version.is_none();
         if !self.named && clusters.iter().all(of_one_cluster_version) {
             self.refuse_several(&roots)?;
-            if let [(name, pointer, modified)] = clusters[..] {
-                return Ok(Cluster { path: format!("/{name}"), store_id: pointer.store_id, modified });
+            if let [(name, pointer, found)] = clusters.as_slice() {
+                return Ok(Cluster::at(format!("/{name}"), pointer, found));
             }
         }
         let names: Vec<_> = clusters.iter().map(|(name, ..)| format!("{name:?}")).collect();
@@ -287,8 +291,33 @@ impl LookUp<'_> {
         DiscoveryError::ElectionRunning { cluster: self.cluster.to_owned(), detail }
     }
 
+    fn unregistered(&self, member: i32, detail: String) -> DiscoveryError {
+        DiscoveryError::RegistrationLost { cluster: self.cluster.to_owned(), member, detail }
+    }
+
     fn without_address(&self, detail: String) -> DiscoveryError {
         DiscoveryError::MemberWithoutAddress { cluster: self.cluster.to_owned(), detail }
+    }
+}
+
+fn token(cluster: &Cluster, claim: &Claim, election: &Znode, endpoint: Endpoint) -> FenceToken {
+    let incarnation = Incarnation {
+        server_created_at: claim.server.created_at,
+        server_session: claim.server.session,
+        election_created_at: election.created_at,
+        election_session: election.session,
+        rebound_modified_at: claim.rebound.modified_at,
+        cluster_modified_at: cluster.modified_at,
+    };
+    FenceToken {
+        member_id: claim.id,
+        endpoint,
+        server_created: claim.server.created,
+        election_created: election.created,
+        rebound: claim.id,
+        rebound_modified: claim.rebound.modified,
+        cluster_modified: cluster.modified,
+        incarnation: Some(incarnation),
     }
 }
 

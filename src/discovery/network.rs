@@ -245,7 +245,8 @@ impl Network {
                 Err(ProbeError::Foreign(detail)) => {
                     return Err(DiscoveryError::NotABackupServer { member: member.clone(), detail });
                 }
-                Err(problem) => unreachable(problem.to_string()),
+                Err(ProbeError::Unreachable(detail)) => unreachable(detail),
+                Err(problem) => DiscoveryError::MemberFailed { member: member.clone(), detail: problem.to_string() },
             };
         }
         Err(error)

@@ -2,8 +2,8 @@
 //!
 //! Protocol of Neo4j 1.5.1 to 1.9 (`Protocol`, `Server`, `BackupClient` of the database's sources; checked against 1.8): one
 //! request and one answer per connection. An *incremental* request names the last transaction that the asker has; the
-//! answer is the member's store id and every transaction after that. Reading stops at the first one, so a question
-//! costs the member next to nothing.
+//! answer is the member's store id and every transaction after that. Reading stops after the beginning of the first one,
+//! which tells it from every other, so a question costs next to nothing, however large the transaction is.
 
 use crate::api::StoreId;
 use std::{net::SocketAddr, time::Duration};
@@ -26,8 +26,17 @@ const MORE: u8 = 1;
 const FAILURE: u8 = 2;
 /// Largest frame that the database sends.
 const FRAME_LIMIT: usize = 4 << 20;
-/// Largest answer that is read: a first transaction that does not fit is refused.
-const ANSWER_LIMIT: usize = 16 << 20;
+/// How many bytes of a transaction are read: its start entry, which has at most 537, and a bit more.
+pub const ENTRIES_BYTES_MAX: usize = 1024;
+/// Largest answer that is read: 255 names of 256 characters and the beginning of a transaction are less.
+const ANSWER_LIMIT: usize = 256 << 10;
+/// How many bytes of an exception are looked through for what it is about.
+const EXCEPTION_BYTES_MAX: usize = 64 << 10;
+/// How many bytes are read at a time.
+const PIECE_BYTES: usize = 4096;
+/// What an exception says when the member's logs do not reach back to a transaction (1.8; all three were seen).
+const LOGS_GONE: [&str; 3] =
+    ["not found in any logical log", "NoSuchLogVersionException", "is missing and can't be extracted"];
 /// The data source that holds nodes, relationships and properties.
 const DATA_SOURCE: &str = "nioneodb";
 /// Newer than any transaction: the member answers with its store id alone.
@@ -38,7 +47,7 @@ const BEYOND_EVERY_TRANSACTION: i64 = i64::MAX / 2;
 pub struct Transaction {
     /// Number of the transaction.
     pub id: i64,
-    /// Its entries, byte for byte as in the member's logical log.
+    /// Its entries, byte for byte as in the member's logical log, but no more than the first [`ENTRIES_BYTES_MAX`].
     pub entries: Vec<u8>,
 }
 
@@ -60,7 +69,18 @@ pub enum ProbeError {
     /// Something else than a backup server of a known version answered.
     #[error("{0}")]
     Foreign(String),
-    /// The member answered with an exception, such as "not found in any logical log".
+    /// It served a later transaction than the one that it was asked for.
+    #[error("asked for transaction {asked} it served {served}")]
+    Skipped {
+        /// The number that was asked for.
+        asked: i64,
+        /// The number that came.
+        served: i64,
+    },
+    /// The member's logs do not reach back to the transaction; the text is its exception.
+    #[error("its logs do not reach back so far: {0}")]
+    LogsGone(String),
+    /// The member answered with another exception, which says nothing about the transaction.
     #[error("it answered with the exception {0}")]
     Exception(String),
 }
@@ -72,13 +92,11 @@ pub async fn store_id(address: SocketAddr) -> Result<StoreId, ProbeError> {
 
 /// Transaction `id` as the member at `address` holds it, or nothing if it has not come so far.
 ///
-/// [`ProbeError::Exception`] where its logs no longer reach back to it. `id` is 2 or more: 1 is the empty store.
+/// [`ProbeError::LogsGone`] where its logs no longer reach back to it. `id` is 2 or more: 1 is the empty store.
 pub async fn transaction(address: SocketAddr, id: i64) -> Result<Option<Transaction>, ProbeError> {
     let first = ask(address, id - 1).await?.first;
     match first {
-        Some(transaction) if transaction.id != id => {
-            Err(ProbeError::Foreign(format!("asked for transaction {id} it served {}", transaction.id)))
-        }
+        Some(transaction) if transaction.id != id => Err(ProbeError::Skipped { asked: id, served: transaction.id }),
         answer => Ok(answer),
     }
 }
@@ -97,31 +115,73 @@ async fn exchange(address: SocketAddr, last: i64) -> Result<Answer, ProbeError> 
     read_answer(&mut stream).await
 }
 
-/// Reads frames until the answer has come as far as its first transaction. Holds at most one frame and the limit of an
-/// answer in memory; the time is the caller's to bound.
+/// Reads frames until the answer has come as far as the beginning of its first transaction.
+///
+/// No frame is held whole: at most 256 KiB are in memory. The time is the caller's to bound.
 pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Answer, ProbeError> {
     let mut answer = Vec::new();
     loop {
-        let length = stream.read_u32().await.map_err(broken)?;
-        let length = usize::try_from(length).ok().filter(|length| (2..=FRAME_LIMIT).contains(length));
-        let Some(length) = length else {
-            return Err(ProbeError::Foreign("its answer does not start with a frame's length".to_owned()));
-        };
-        let mut frame = vec![0; length];
-        stream.read_exact(&mut frame).await.map_err(broken)?;
-        let more = unwrap(&frame, &mut answer)?;
-        if let Some(answer) = parse(&answer).map_err(ProbeError::Foreign)? {
-            return Ok(answer);
+        let (flags, mut left) = read_head(stream).await?;
+        if flags & FAILURE != 0 {
+            return Err(read_exception(stream, left).await?);
         }
-        if !more {
+        while left > 0 {
+            left -= read_piece(stream, left, &mut answer).await?;
+            if let Some(answer) = parse(&answer).map_err(ProbeError::Foreign)? {
+                return Ok(answer);
+            }
+            if answer.len() > ANSWER_LIMIT {
+                return Err(ProbeError::Foreign(format!("its answer has no transaction within {ANSWER_LIMIT} bytes")));
+            }
+        }
+        if flags & MORE == 0 {
             return Err(ProbeError::Foreign("its answer ends too early".to_owned()));
         }
-        if answer.len() > ANSWER_LIMIT {
-            return Err(ProbeError::Foreign(format!(
-                "the transaction that it serves is larger than {ANSWER_LIMIT} bytes"
-            )));
-        }
     }
+}
+
+/// The flags of the next frame, and how many bytes of content follow.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<(u8, usize), ProbeError> {
+    let length = stream.read_u32().await.map_err(broken)?;
+    let length = usize::try_from(length).ok().filter(|length| (2..=FRAME_LIMIT).contains(length));
+    let Some(length) = length else {
+        return Err(ProbeError::Foreign("its answer does not start with a frame's length".to_owned()));
+    };
+    let flags = stream.read_u8().await.map_err(broken)?;
+    let version = stream.read_u8().await.map_err(broken)?;
+    if flags >> 2 != INTERNAL_VERSION || version != BACKUP_VERSION {
+        return Err(ProbeError::Foreign(format!(
+            "it speaks protocol version {}.{version}, not {INTERNAL_VERSION}.{BACKUP_VERSION}",
+            flags >> 2
+        )));
+    }
+    Ok((flags, length - 2))
+}
+
+/// Appends some of the `left` bytes of a frame, and says how many.
+async fn read_piece(stream: &mut (impl AsyncRead + Unpin), left: usize, to: &mut Vec<u8>) -> Result<usize, ProbeError> {
+    let mut piece = [0; PIECE_BYTES];
+    let read = stream.read(&mut piece[..left.min(PIECE_BYTES)]).await.map_err(broken)?;
+    if read == 0 {
+        return Err(broken(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    to.extend(&piece[..read]);
+    Ok(read)
+}
+
+/// The exception in the rest of a frame.
+async fn read_exception(stream: &mut (impl AsyncRead + Unpin), mut left: usize) -> Result<ProbeError, ProbeError> {
+    let mut serialised = Vec::new();
+    left = left.min(EXCEPTION_BYTES_MAX);
+    while left > 0 {
+        left -= read_piece(stream, left, &mut serialised).await?;
+    }
+    let text = exception_text(&serialised);
+    let about_logs = |words: &str| serialised.windows(words.len()).any(|window| window == words.as_bytes());
+    Ok(match LOGS_GONE.iter().any(|words| about_logs(words)) {
+        true => ProbeError::LogsGone(text),
+        false => ProbeError::Exception(text),
+    })
 }
 
 /// An incremental request of a client that has everything up to transaction `last`.
@@ -152,25 +212,7 @@ fn broken(error: std::io::Error) -> ProbeError {
     }
 }
 
-/// Adds a frame's content to the answer and says whether more frames follow.
-fn unwrap(frame: &[u8], answer: &mut Vec<u8>) -> Result<bool, ProbeError> {
-    let [flags, version, content @ ..] = frame else {
-        return Err(ProbeError::Foreign("it sent an empty frame".to_owned()));
-    };
-    if flags >> 2 != INTERNAL_VERSION || *version != BACKUP_VERSION {
-        return Err(ProbeError::Foreign(format!(
-            "it speaks protocol version {}.{version}, not {INTERNAL_VERSION}.{BACKUP_VERSION}",
-            flags >> 2
-        )));
-    }
-    if flags & FAILURE != 0 {
-        return Err(ProbeError::Exception(exception_text(content)));
-    }
-    answer.extend(content);
-    Ok(flags & MORE != 0)
-}
-
-/// Reads an answer as far as its first transaction; nothing means that it goes on in the next frame.
+/// Reads an answer as far as the beginning of its first transaction; nothing means that more has to be read.
 fn parse(answer: &[u8]) -> Result<Option<Answer>, String> {
     let mut reader = Reader(answer);
     let Some((store_id, sources)) = reader.head() else { return Ok(None) };
@@ -222,28 +264,36 @@ impl<'a> Reader<'a> {
     fn transaction(&mut self) -> Option<Transaction> {
         let id = self.number(i64::from_be_bytes)?;
         let mut entries = Vec::new();
-        loop {
-            match self.number(u8::from_be_bytes)? {
-                0 => entries.extend(self.take(255)?),
-                last => {
-                    entries.extend(self.take(usize::from(last))?);
-                    return Some(Transaction { id, entries });
-                }
-            }
+        let mut last = 0;
+        while last == 0 && entries.len() < ENTRIES_BYTES_MAX {
+            last = self.number(u8::from_be_bytes)?;
+            entries.extend(self.take(if last == 0 { 255 } else { last.into() })?);
         }
+        entries.truncate(ENTRIES_BYTES_MAX);
+        Some(Transaction { id, entries })
     }
 }
 
-/// The class and the message of a serialised Java exception, as far as they can be told without Java.
+/// The class and the messages of a serialised Java exception, as far as they can be told without Java.
+///
+/// Names of classes and fields stand between them: only the first, which is the exception's own, is for people.
 fn exception_text(serialised: &[u8]) -> String {
     const LONGEST: usize = 300;
     let text: String = serialised
         .iter()
         .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '\n' })
         .collect();
-    let runs: Vec<&str> = text.lines().map(str::trim).filter(|run| run.len() > 8).collect();
-    let joined = runs.join(" ");
-    joined.chars().take(LONGEST).collect()
+    let mut runs = text.lines().map(without_length).map(str::trim).filter(|run| run.len() > 8);
+    let class = runs.next().unwrap_or_default();
+    let messages = runs.filter(|run| run.contains(' '));
+    let text: Vec<&str> = std::iter::once(class).chain(messages).collect();
+    text.join(" ").chars().take(LONGEST).collect()
+}
+
+/// Before each text stands its length, which may look like a character of it.
+fn without_length(run: &str) -> &str {
+    let text = run.get(1..).unwrap_or_default();
+    if run.bytes().next().is_some_and(|length| usize::from(length) == text.len()) { text } else { run }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Cold copies: the store of a stopped member, from its volume.
 
 use crate::agent::Outcome;
-use crate::scene::{OTHER_STORE_ID, STORE_ID, Scene, neostore};
+use crate::scene::{LOG, OTHER_STORE_ID, SERVED, STORE_ID, Scene, TRANSACTION_5, neostore};
 use chrono::{DateTime, Utc};
 use graph_backup_operator::agent::run::{Mode, Plan};
 use graph_backup_operator::agent::verdict::Verdict;
@@ -10,10 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Transaction 6 as a real master serves it.
-const SERVED: &[u8] = include_bytes!("../recorded/log/served");
-
-/// A scene whose member is stopped; the tool must not be run.
+/// A scene whose member is stopped with transaction 5 as its last; the tool must not be run.
 fn scene(alone: bool) -> Scene {
     let mut scene = Scene::with_tool("exit 1");
     scene.run.plan = Plan::Cold { store_path: "graph.db".into(), alone };
@@ -22,6 +19,9 @@ fn scene(alone: bool) -> Scene {
     fs::write(store.join("neostore"), neostore(STORE_ID, 5)).unwrap();
     fs::write(store.join("neostore.nodestore.db"), "nodes").unwrap();
     fs::write(store.join("index/lucene-store.db"), "index").unwrap();
+    fs::write(store.join("nioneo_logical.log.v2"), &LOG[..TRANSACTION_5.end]).unwrap();
+    scene.member.forgets();
+    scene.member.holds(5, &LOG[TRANSACTION_5]);
     scene
 }
 
@@ -80,6 +80,88 @@ fn what_a_slave_lacks_bounds_what_the_copy_is_good_for() {
     // The recording is from the days before this test was written, and no nonsense.
     let recorded: DateTime<Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
     assert!(begun > recorded, "{begun}");
+}
+
+#[test]
+fn what_the_slave_lacks_may_be_a_large_transaction() {
+    let slave = scene(false);
+    slave.member.holds(6, &[SERVED, &vec![0; 25_000_000]].concat());
+    let start = Utc::now();
+    assert!(slave.backup("pod-1").published().data_from < start);
+}
+
+#[test]
+fn a_copy_that_the_master_does_not_share_is_no_point() {
+    type Change = fn(&Scene);
+    let changes: [(&str, Change); 4] = [
+        ("has not come to its last transaction 5", |scene| scene.member.forgets()),
+        ("what the master holds as transaction 5 is not in the logs", |scene| {
+            let mut other = LOG[TRANSACTION_5].to_vec();
+            other[10] ^= 1;
+            scene.member.holds(5, &other);
+        }),
+        ("do not reach back to transaction 5", |scene| scene.member.loses_its_logs()),
+        ("is not in the logs", |scene| {
+            fs::write(scene.path("source/graph.db/nioneo_logical.log.v2"), &LOG[..TRANSACTION_5.start]).unwrap();
+        }),
+    ];
+    for (words, change) in changes {
+        let scene = scene(false);
+        change(&scene);
+        let start = Utc::now();
+        let (reason, message) = refused(scene.backup("pod-1"));
+        assert_eq!(reason, Reason::HistoryMayDiffer, "{message}");
+        assert!(message.contains(words), "{words:?} is not in: {message}");
+        assert!((Utc::now() - start).num_seconds() < 20, "it asked for what was said for good: {words}");
+        assert_eq!(scene.in_cluster_folder(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_only_member_and_a_store_that_was_never_written_to_have_nobody_to_differ_from() {
+    let only = scene(true);
+    only.member.forgets();
+    only.backup("pod-1").published();
+    let unwritten = scene(false);
+    unwritten.member.forgets();
+    fs::write(unwritten.path("source/graph.db/neostore"), neostore(STORE_ID, 1)).unwrap();
+    fs::write(unwritten.path("source/graph.db/nioneo_logical.log.v2"), &LOG[..TRANSACTION_5.start]).unwrap();
+    assert_eq!(unwritten.backup("pod-1").published().last_transaction, 1);
+}
+
+#[test]
+fn a_master_that_does_not_answer_yet_is_asked_again() {
+    let slave = scene(false);
+    slave.member.answers_with("java.lang.IllegalStateException: Database is switching its role");
+    let mut running = slave.start("pod-1");
+    assert!(running.reaches("data-from", "started"));
+    crate::agent::eventually("the master was asked twice", || slave.member.questions() >= 4);
+    slave.member.recovers();
+    running.finish().published();
+}
+
+#[test]
+fn a_store_that_is_written_to_while_it_is_copied_is_no_point() {
+    let scene = scene(true);
+    let file = scene.path("source/graph.db/neostore.nodestore.db");
+    fs::write(scene.path("source/graph.db/neostore.propertystore.db"), vec![7; 16 << 20]).unwrap();
+    let running = scene.start("pod-1");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    // Sizes stay as they are; only the times tell.
+    let writer = std::thread::spawn(move || {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    });
+    let outcome = running.finish();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().unwrap();
+    let (reason, message) = refused(outcome);
+    assert_eq!(reason, Reason::SourceChanged, "{message}");
+    assert!(message.contains("neostore.nodestore.db changed while"), "{message}");
+    assert_eq!(scene.in_cluster_folder(), Vec::<String>::new());
 }
 
 #[test]

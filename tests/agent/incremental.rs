@@ -1,6 +1,6 @@
 //! Incremental backups: over a copy of an earlier point, which never changes, and only if it shares the master's history.
 
-use crate::scene::{POINT, STORE_ID, Scene, neostore};
+use crate::scene::{LOG, POINT, SERVED, STORE_ID, Scene, TRANSACTION_5, neostore};
 use graph_backup_operator::agent::digest;
 use graph_backup_operator::agent::manifest::Manifest;
 use graph_backup_operator::agent::run::{Mode, Parent, Plan};
@@ -10,10 +10,6 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// A log with transactions 5 and 6 as the real tool leaves it, and transaction 6 as a real master serves it.
-const LOG: &[u8] = include_bytes!("../recorded/log/incremental");
-const SERVED: &[u8] = include_bytes!("../recorded/log/served");
-const TRANSACTION_5: std::ops::Range<usize> = 16..568;
 /// Full: a store up to transaction 5. Incremental: changes what it finds there, up to transaction 6.
 const TOOL: &str = r#"
 if [ "$2" = full ]; then
@@ -28,6 +24,7 @@ else
     if [ -e "$scene/complaint" ]; then : > "$target/half-done"; cat "$scene/complaint"; exit 1; fi
     [ -e "$target/neostore" ] && [ -d "$target/index/empty" ] || exit 1
     cp "$scene/header-6" "$target/neostore"
+    cp "$scene/log-6" "$target/nioneo_logical.log.v2"
     echo more >> "$target/neostore.nodestore.db"
     echo "Performing incremental backup from 'single://x'"
     echo "[1 Transactions applied]"
@@ -38,6 +35,8 @@ echo Done
 struct Chain {
     scene: Scene,
     parent: Published,
+    /// The last transaction of the store that a full copy gives.
+    full_ends_with: i64,
 }
 
 impl Chain {
@@ -51,11 +50,11 @@ impl Chain {
         for last in 4..=6 {
             fs::write(scene.path(&format!("header-{last}")), neostore(STORE_ID, last)).unwrap();
         }
-        fs::write(scene.path("log"), LOG).unwrap();
+        fs::write(scene.path("log"), &LOG[..TRANSACTION_5.end]).unwrap();
+        fs::write(scene.path("log-6"), LOG).unwrap();
         scene.member.holds(5, &LOG[TRANSACTION_5]);
-        scene.member.holds(6, SERVED);
         let parent = scene.backup("pod-1").published();
-        let mut chain = Self { scene, parent };
+        let mut chain = Self { scene, parent, full_ends_with: 5 };
         chain.next("second", false);
         chain
     }
@@ -80,6 +79,19 @@ impl Chain {
         *or_full = true;
     }
 
+    /// The history that the master and a full copy of it have from now on: a transaction 5, or none.
+    fn now_is(&mut self, transaction_5: Option<&[u8]>) {
+        self.scene.member.forgets();
+        if let Some(entries) = transaction_5 {
+            self.scene.member.holds(5, entries);
+        } else {
+            self.full_ends_with = 1;
+            fs::write(self.scene.path("header-5"), neostore(STORE_ID, 1)).unwrap();
+        }
+        let log = [&LOG[..TRANSACTION_5.start], transaction_5.unwrap_or_default()].concat();
+        fs::write(self.scene.path("log"), log).unwrap();
+    }
+
     fn parent_store(&self, file: &str) -> std::path::PathBuf {
         self.scene.point_folder().join("store").join(file)
     }
@@ -95,7 +107,7 @@ impl Chain {
         let fell_back = published.fell_back.clone().expect("it fell back");
         assert_eq!(fell_back.reason, reason);
         assert_eq!((published.mode, published.depth, published.shared_bytes), (Mode::Full, 0, 0));
-        assert_eq!((published.parent, published.last_transaction), (None, 5));
+        assert_eq!((published.parent, published.last_transaction), (None, self.full_ends_with));
         let manifest = self.scene.manifest_of("second");
         assert_eq!((manifest.fell_back, manifest.copied_by), (Some(fell_back), None));
         assert_eq!(manifest.tool.as_ref().unwrap().command[3], "full");
@@ -165,13 +177,12 @@ fn an_incremental_point_is_whole_and_leaves_its_parent_alone() {
     assert_eq!((second.mode, &second.parent, second.depth), (Mode::Incremental, &Some(parent), 1));
     assert_eq!((second.last_transaction, second.verified, &second.fell_back), (6, true, &None));
     let manifest = chain.scene.manifest_of("second");
-    assert_eq!((second.files, second.bytes), (5, chain.parent.bytes + 5));
+    let grown = (5 + LOG.len() - TRANSACTION_5.end) as u64;
+    assert_eq!((second.files, second.bytes), (5, chain.parent.bytes + grown));
     let nodes = fs::read_to_string(chain.scene.cluster_folder().join("second/store/neostore.nodestore.db")).unwrap();
     assert_eq!(nodes, "nodes\nmore\n");
     let shared = match manifest.copied_by.unwrap() {
-        CopiedBy::Reflink => {
-            bytes_of(&manifest, &["nioneo_logical.log.v2", "neostore.propertystore.db", "index/lucene-store.db"])
-        }
+        CopiedBy::Reflink => bytes_of(&manifest, &["neostore.propertystore.db", "index/lucene-store.db"]),
         CopiedBy::Copy => 0,
     };
     assert_eq!(second.shared_bytes, shared);
@@ -237,8 +248,8 @@ fn a_parent_with_a_file_changed_or_missing() {
 fn a_master_of_another_history() {
     let mut chain = Chain::new();
     let mut other = LOG[TRANSACTION_5].to_vec();
-    other[20] ^= 1;
-    chain.scene.member.holds(5, &other);
+    other[10] ^= 1;
+    chain.now_is(Some(&other));
     let message = chain.fails_or_falls_back(Reason::HistoryMayDiffer);
     assert!(message.contains("what the master holds as transaction 5 is not in the logs"), "{message}");
     assert_eq!(chain.scene.tool_runs(), 2, "the tool was let at another history");
@@ -247,7 +258,7 @@ fn a_master_of_another_history() {
 #[test]
 fn a_master_that_is_behind_its_parent() {
     let mut chain = Chain::new();
-    chain.scene.member.forgets();
+    chain.now_is(None);
     let message = chain.fails_or_falls_back(Reason::HistoryMayDiffer);
     assert!(message.contains("has not come to its last transaction 5"), "{message}");
 }
@@ -258,6 +269,41 @@ fn a_master_without_the_logs() {
     chain.scene.member.loses_its_logs();
     let message = chain.fails_or_falls_back(Reason::LogsPruned);
     assert!(message.contains("not found in any logical log"), "{message}");
+}
+
+#[test]
+fn a_master_that_fails_says_nothing_about_its_logs() {
+    let chain = Chain::new();
+    chain.scene.member.answers_with("java.lang.IllegalStateException: Database is switching its role");
+    let failure = chain.scene.backup("pod-2").failed(Reason::MemberFailed);
+    assert!(failure.message.contains("switching its role"), "{}", failure.message);
+}
+
+#[test]
+fn a_master_that_got_another_history_before_the_tool_asked() {
+    let mut chain = Chain::new();
+    let mut other = SERVED.to_vec();
+    other[10] ^= 1;
+    // The tool brings what the master does not hold.
+    chain.scene.member.holds(6, &other);
+    let message = chain.fails_or_falls_back(Reason::HistoryMayDiffer);
+    assert!(message.contains("what the master holds as transaction 6 is not in the logs"), "{message}");
+    assert_eq!(chain.scene.tool_runs(), 4, "full, incremental, incremental, full");
+}
+
+#[test]
+fn a_parent_whose_log_holds_more_than_its_header_names_is_told_by_that() {
+    let mut chain = Chain::with_tool(&TOOL.replace("$scene/header-5", "$scene/header-4"));
+    assert_eq!(chain.parent.last_transaction, 4);
+    // Transaction 4 is nowhere in the parent.
+    chain.scene.backup("pod-2").published();
+    let mut other = LOG[TRANSACTION_5].to_vec();
+    other[10] ^= 1;
+    chain.scene.run.place.point = POINT.into();
+    chain.scene.run.owner.uid = crate::scene::BACKUP_UID.into();
+    chain.next("third", false);
+    chain.now_is(Some(&other));
+    chain.scene.backup("pod-3").failed(Reason::HistoryMayDiffer);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod boot;
 mod cold;
 mod incremental;
 mod killed;
+mod mastership;
 mod member;
 mod point;
 mod scene;

@@ -28,6 +28,13 @@ echo "[3 Files copied]"
 echo Done
 "#;
 
+/// Transaction 6 as a real master serves it: the last one of the stores that the scripted tools leave.
+pub const SERVED: &[u8] = include_bytes!("../recorded/log/served");
+/// A log with transactions 5 and 6 as the real tool leaves it, `nioneo_logical.log.v2`.
+pub const LOG: &[u8] = include_bytes!("../recorded/log/incremental");
+/// Transaction 5 in it.
+pub const TRANSACTION_5: std::ops::Range<usize> = 16..568;
+
 pub struct Scene {
     pub folder: TempDir,
     pub member: Member,
@@ -49,6 +56,7 @@ impl Scene {
         )
         .unwrap();
         let member = Member::serving(STORE_ID);
+        member.holds(6, SERVED);
         let endpoint = Endpoint { host: "127.0.0.1".into(), port: member.port };
         let run = BackupRun {
             owner: Owner { namespace: "graph".into(), name: "before-upgrade".into(), uid: BACKUP_UID.into() },

@@ -23,7 +23,11 @@ const LOGS: [&[u8]; 3] = [
 pub fn fence() -> Value {
     json!({"master": {
         "memberId": 1, "endpoint": {"host": "neo4j-0.neo4j", "port": 6362}, "serverCreated": 8, "electionCreated": 9,
-        "rebound": 1, "reboundModified": 15, "clusterModified": 3
+        "rebound": 1, "reboundModified": 15, "clusterModified": 3,
+        "incarnation": {
+            "serverCreatedAt": 1_795_500_000_080_i64, "serverSession": 117_000_001, "electionCreatedAt": 1_795_500_000_090_i64,
+            "electionSession": 117_000_002, "reboundModifiedAt": 1_795_500_000_150_i64, "clusterModifiedAt": 1_795_500_000_030_i64
+        }
     }})
 }
 

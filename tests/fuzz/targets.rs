@@ -10,7 +10,7 @@ use graph_backup_operator::agent::tool_stream::{END_BYTES_MAX, End, LINE_BYTES_M
 use graph_backup_operator::agent::transaction_log::{self, LogError};
 use graph_backup_operator::agent::verdict::{FAILURE_BYTES_MAX, Published, Verdict};
 use graph_backup_operator::agent::{boot, history::Identity, manifest::FORMAT_VERSION};
-use graph_backup_operator::discovery::probe::{self, Answer, ProbeError, Transaction};
+use graph_backup_operator::discovery::probe::{self, Answer, ENTRIES_BYTES_MAX, ProbeError, Transaction};
 use graph_backup_operator::discovery::znode::{self, Member, Published as LastTransaction, Published::*};
 use graph_backup_operator::discovery::{SourceUri, SourceUriError};
 use std::path::Path;
@@ -221,7 +221,7 @@ fn probe(bytes: &[u8]) {
     match read(bytes) {
         Ok(answer) => {
             let held = answer.first.as_ref().map_or(0, |transaction| transaction.entries.len());
-            assert!(held <= bytes.len());
+            assert!(held <= bytes.len().min(ENTRIES_BYTES_MAX));
         }
         Err(error) => is_short(&error),
     }
@@ -254,24 +254,24 @@ fn read(mut bytes: &[u8]) -> Result<Answer, ProbeError> {
     futures::FutureExt::now_or_never(probe::read_answer(&mut bytes)).unwrap()
 }
 
-/// Whether a transaction stands in an answer as the protocol writes it: its number, then blocks of 255 and a rest.
+/// Whether the beginning of a transaction stands in an answer as the protocol writes it: its number, then its entries.
 fn is_in(transaction: &Transaction, content: &[u8]) -> bool {
     let id = transaction.id.to_be_bytes();
-    content.windows(8).enumerate().filter(|(_, window)| *window == id).any(|(at, _)| {
-        let (mut left, mut entries) = (&content[at + 8..], transaction.entries.as_slice());
-        loop {
-            let Some((length, rest)) = left.split_first() else { return false };
-            let size = if *length == 0 { 255 } else { usize::from(*length) };
-            let (Some(block), Some(expected)) = (rest.get(..size), entries.get(..size)) else { return false };
-            if block != expected {
-                return false;
-            }
-            (left, entries) = (&rest[size..], &entries[size..]);
-            if *length != 0 {
-                return entries.is_empty();
-            }
-        }
-    })
+    let mut numbers = content.windows(8).enumerate().filter(|(_, window)| *window == id);
+    numbers.any(|(at, _)| entries(&content[at + 8..]).is_some_and(|entries| entries == transaction.entries))
+}
+
+/// The beginning of what stands in blocks of 255 bytes and a rest; none where they end before.
+fn entries(mut left: &[u8]) -> Option<Vec<u8>> {
+    let (mut entries, mut last) = (Vec::new(), 0);
+    while last == 0 && entries.len() < ENTRIES_BYTES_MAX {
+        (last, left) = left.split_first().map(|(length, rest)| (*length, rest))?;
+        let (block, rest) = left.split_at_checked(if last == 0 { 255 } else { last.into() })?;
+        entries.extend(block);
+        left = rest;
+    }
+    entries.truncate(ENTRIES_BYTES_MAX);
+    Some(entries)
 }
 
 /// A transaction is found in a log that holds it under another local number, and in no other.

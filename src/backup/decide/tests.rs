@@ -34,6 +34,7 @@ fn fence(rebound_modified: i64) -> Fence {
         rebound: 1,
         rebound_modified,
         cluster_modified: 3,
+        incarnation: None,
     })
 }
 

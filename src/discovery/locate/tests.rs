@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{Endpoint, Reason};
+use crate::api::{Endpoint, Movement, Reason};
 use futures::future::BoxFuture;
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,21 @@ impl Ensemble for Scripted {
 }
 
 fn put(tree: &mut Tree, path: &str, data: impl AsRef<[u8]>, zxid: i64) {
-    tree.insert(path.to_owned(), Znode { data: data.as_ref().to_vec(), created: zxid, modified: zxid });
+    let (created_at, session) = (time(zxid), 7_000 + zxid);
+    let znode = Znode {
+        data: data.as_ref().to_vec(),
+        created: zxid,
+        modified: zxid,
+        created_at,
+        modified_at: created_at,
+        session,
+    };
+    tree.insert(path.to_owned(), znode);
+}
+
+/// When a transaction of ZooKeeper was: ten milliseconds lie between two.
+fn time(zxid: i64) -> i64 {
+    1_795_500_000_000 + 10 * zxid
 }
 
 fn pointer(store_id: StoreId) -> Vec<u8> {
@@ -90,15 +104,29 @@ fn cluster() -> Tree {
     tree
 }
 
+/// The token of [`cluster`].
 fn token() -> FenceToken {
+    token_of(8, 9, 15)
+}
+
+/// The token of member 1 by the zxids of its registration, its election node and its declaration.
+fn token_of(server: i64, election: i64, rebound: i64) -> FenceToken {
     FenceToken {
         member_id: 1,
         endpoint: Endpoint { host: "neo4j-1".into(), port: 6362 },
-        server_created: 8,
-        election_created: 9,
+        server_created: server,
+        election_created: election,
         rebound: 1,
-        rebound_modified: 15,
+        rebound_modified: rebound,
         cluster_modified: 3,
+        incarnation: Some(Incarnation {
+            server_created_at: time(server),
+            server_session: 7_000 + server,
+            election_created_at: time(election),
+            election_session: 7_000 + election,
+            rebound_modified_at: time(rebound),
+            cluster_modified_at: time(3),
+        }),
     }
 }
 
@@ -142,6 +170,7 @@ async fn slaves_and_flushes_do_not_move_the_token() {
     tree.entry(format!("{R}/1_0000000008")).and_modify(|znode| {
         znode.data = [&7_i64.to_be_bytes()[..], &1_i32.to_be_bytes()].concat();
         znode.modified = 131;
+        znode.modified_at = time(131);
     });
     put(&mut tree, &format!("{R}/master-notify"), 1_i32.to_be_bytes(), 132);
     assert_eq!(ask(tree, None).await, found(token()));
@@ -152,7 +181,7 @@ async fn the_newest_election_node_of_the_master_counts() {
     let mut tree = cluster();
     let data = tree[&format!("{R}/1_0000000008")].data.clone();
     put(&mut tree, &format!("{R}/1_0000000110"), data, 140);
-    assert_eq!(ask(tree, None).await, found(FenceToken { election_created: 140, ..token() }));
+    assert_eq!(ask(tree, None).await, found(token_of(8, 140, 15)));
 }
 
 #[tokio::test]
@@ -173,7 +202,8 @@ async fn an_unknown_cluster_is_not_replaced_by_one_that_is_there() {
 async fn a_cluster_without_a_master() {
     let without = |part: &'static str| move |tree: &mut Tree| tree.retain(|path, _| !path.contains(part));
     assert_eq!(reason(None, without("_-33"), &["has ever registered"]).await, Reason::NoMaster);
-    assert_eq!(reason(None, without("rebound"), &["has ever registered"]).await, Reason::NoMaster);
+    let undeclared = format!("{R}/master-rebound, in which the master names itself, is missing");
+    assert_eq!(reason(None, without("rebound"), &[&undeclared]).await, Reason::NoMaster);
     let nobody = |tree: &mut Tree| put(tree, &format!("{R}/master-rebound"), (-1_i32).to_be_bytes(), 5);
     assert_eq!(reason(None, nobody, &["become master yet"]).await, Reason::NoMaster);
     let dead = |tree: &mut Tree| tree.retain(|path, _| !path.contains("/1_") && !path.ends_with("ha-servers/1"));
@@ -203,12 +233,37 @@ async fn a_note_about_a_dead_member_or_from_before_says_nothing() {
 
 #[tokio::test]
 async fn a_master_without_a_usable_address() {
-    let gone = |tree: &mut Tree| tree.retain(|path, _| !path.ends_with("ha-servers/1"));
-    assert_eq!(reason(None, gone, &["/1_0000000008", "ha-servers/1 is missing"]).await, Reason::MemberWithoutAddress);
     for address in ["", ":6361", "[::1]:6361", "neo4j_1:6361"] {
         let change = |tree: &mut Tree| put(tree, &format!("{R}/ha-servers/1"), server(address), 8);
-        assert_eq!(reason(None, change, &["ha-servers/1", address]).await, Reason::MemberWithoutAddress);
+        let words = ["ha-servers/1", address, "set its ha.server"];
+        assert_eq!(reason(None, change, &words).await, Reason::MemberWithoutAddress);
     }
+}
+
+#[tokio::test]
+async fn a_master_that_lost_its_registration_is_to_be_restarted_and_not_to_be_configured() {
+    let mut tree = cluster();
+    tree.retain(|path, _| !path.ends_with("ha-servers/1"));
+    let error = ask(tree, None).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::MemberWithoutAddress);
+    let message = error.to_string();
+    for words in ["member 1", "/1_0000000008", "ha-servers/1 is missing", "ZooKeeper stood still", "restart"] {
+        assert!(message.contains(words), "{words:?} is not in: {message}");
+    }
+    assert!(!message.contains("ha.server "), "{message}");
+}
+
+#[tokio::test]
+async fn a_fresh_ensemble_that_repeats_every_zxid_has_another_token() {
+    let mut tree = cluster();
+    for znode in tree.values_mut() {
+        znode.created_at += 86_400_000;
+        znode.modified_at += 86_400_000;
+        znode.session += 1;
+    }
+    let Fence::Master(fresh) = ask(tree, None).await.unwrap().fence else { panic!("it is a token") };
+    assert_eq!(FenceToken { incarnation: token().incarnation, ..fresh.clone() }, token());
+    assert!(matches!(Fence::Master(token()).movement(&Fence::Master(fresh)), Movement::Moved(_)));
 }
 
 #[tokio::test]
@@ -286,7 +341,7 @@ fn return_of_1(tree: &mut Tree) {
 
 #[tokio::test]
 async fn a_change_between_any_two_questions_gives_the_old_or_the_new_token_never_a_mixture() {
-    let new = FenceToken { server_created: 190, election_created: 191, rebound_modified: 196, ..token() };
+    let new = token_of(190, 191, 196);
     for at in 0..12 {
         let script = move |asked, _: &str, tree: &mut Tree| {
             if asked == at {

@@ -80,7 +80,7 @@ async fn a_transaction_is_read_across_frames_and_no_further() {
         assert_eq!((found.id, found.entries), (4, vec![0x5a; size]));
     }
     let error = transaction(serving(frame(8, 1, &with_transactions(4, 1, 10))).await, 3).await.unwrap_err();
-    assert_eq!(error, ProbeError::Foreign("asked for transaction 3 it served 4".into()));
+    assert_eq!(error, ProbeError::Skipped { asked: 3, served: 4 });
 }
 
 #[tokio::test]
@@ -114,16 +114,79 @@ async fn a_member_that_does_not_answer_is_unreachable() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_cut_off() {
-    let mut answer = with_transactions(4, 1, 10);
-    answer.truncate(head().len() + 1 + 20 + 9);
-    let mut bytes = frame(9, 1, &answer);
-    let endless = frame(9, 1, &vec![0; 1 << 20]);
-    for _ in 0..18 {
-        bytes.extend(&endless);
+async fn of_a_large_transaction_the_beginning_is_read() {
+    // 25 MB, of which the member sends a few frames only: the rest is not waited for.
+    let answer = with_transactions(4, 1, 25_000_000);
+    for sent in [1 << 20, 8 << 20, answer.len()] {
+        let bytes: Vec<u8> = answer[..sent].chunks(FRAME_LIMIT - 2).flat_map(|content| frame(9, 1, content)).collect();
+        let found = transaction(serving(bytes).await, 4).await.unwrap().unwrap();
+        assert_eq!((found.id, found.entries), (4, vec![0x5a; ENTRIES_BYTES_MAX]), "{sent} bytes");
     }
-    let error = transaction(serving(bytes).await, 4).await.unwrap_err();
-    assert!(error.to_string().contains("is larger than 16777216 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_transaction_is_cut_off() {
+    let mut answer = head();
+    answer.push(255);
+    for _ in 0..255 {
+        answer.extend([0, 0, 1, 0]);
+        answer.extend([0; 512]);
+    }
+    assert!(answer.len() < ANSWER_LIMIT);
+    let mut bytes = frame(9, 1, &answer);
+    bytes.extend(frame(9, 1, &[7]));
+    bytes.extend(frame(8, 1, &7_i64.to_be_bytes()));
+    assert_eq!(
+        transaction(serving(bytes).await, 7).await,
+        Err(ProbeError::Foreign("its answer ends too early".into()))
+    );
+}
+
+/// As `ObjectOutputStream` writes it: descriptions of classes and fields, then the strings.
+fn thrown(class: &str, message: &str) -> Vec<u8> {
+    let text =
+        |tag: u8, text: &str| [&[tag][..], &u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
+    let mut bytes = vec![0xac, 0xed, 0, 5, b's'];
+    bytes.extend(text(b'r', class));
+    bytes.extend([0x9e, 6, 0x47, 0x0a, 0x34, 0x83, 0xe5, 0xcd, 2, 0, 0]);
+    for name in
+        ["java.lang.Exception", "java.lang.Throwable", "Ljava/lang/Throwable;", "[Ljava/lang/StackTraceElement;"]
+    {
+        bytes.extend(text(b'r', name));
+    }
+    // A long stack trace may stand before the message.
+    for _ in 0..40 {
+        bytes.extend(text(b't', "org.neo4j.kernel.impl.transaction.xaframework.XaLogicalLog"));
+    }
+    bytes.extend(text(b't', message));
+    bytes
+}
+
+#[tokio::test]
+async fn an_exception_is_about_the_logs_only_if_it_says_so() {
+    let fails = async |class: &str, message: &str| {
+        transaction(serving(frame(10, 1, &thrown(class, message))).await, 5).await.unwrap_err()
+    };
+    let package = "org.neo4j.kernel.impl.transaction.xaframework";
+    for (class, message) in [
+        ("java.lang.RuntimeException", "txId:5 not found in any logical log (starting at 4 and searching backwards)"),
+        (&format!("{package}.NoSuchLogVersionException"), "No such log version:4"),
+        ("java.lang.RuntimeException", "Transaction 5 is missing and can't be extracted from logs"),
+    ] {
+        let error = fails(class, message).await;
+        assert!(matches!(&error, ProbeError::LogsGone(text) if text.contains(message)), "{error:?}");
+    }
+    for (class, message) in [
+        ("java.lang.IllegalStateException", "Database is shutting down, or is switching its role"),
+        ("java.nio.channels.ClosedChannelException", "the log is closed"),
+        ("java.lang.OutOfMemoryError", "Java heap space"),
+    ] {
+        let error = fails(class, message).await;
+        assert_eq!(error, ProbeError::Exception(format!("{class} {message}")));
+    }
+    // Cut off, or of nothing.
+    assert!(matches!(fails("x", "y").await, ProbeError::Exception(_)));
+    assert_eq!(transaction(serving(frame(10, 1, &[])).await, 5).await, Err(ProbeError::Exception(String::new())));
 }
 
 proptest! {
@@ -131,7 +194,6 @@ proptest! {
     fn no_answer_makes_the_parser_panic(tail in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = parse(&tail);
         let _ = parse(&[head(), tail.clone()].concat());
-        let _ = unwrap(&tail, &mut Vec::new());
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl Database {
             rebound: member_id,
             rebound_modified: 15 + moves,
             cluster_modified: 3,
+            incarnation: None,
         })
     }
 }
