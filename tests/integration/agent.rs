@@ -13,13 +13,13 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A target volume and a run that backs the located member up to it.
-struct Backup {
-    folder: Folder,
-    run: BackupRun,
+pub struct Backup {
+    pub folder: Folder,
+    pub run: BackupRun,
 }
 
 impl Backup {
-    fn of(source: SourceUri, located: &Located) -> Self {
+    pub fn of(source: SourceUri, located: &Located) -> Self {
         let folder = Folder::new("target");
         let tool = home().join("bin/neo4j-backup").display().to_string();
         let command = [tool.as_str(), "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"];
@@ -43,7 +43,7 @@ impl Backup {
     }
 
     /// The tool does its work, then waits for `let_go`, so that what happens meanwhile happens while it runs.
-    fn held(mut self) -> Self {
+    pub fn held(mut self) -> Self {
         let notes = self.folder.path().display();
         let script = format!(
             "\"$@\"; code=$?; touch {notes}/copied; while [ ! -e {notes}/go ]; do sleep 0.05; done; exit $code"
@@ -53,30 +53,30 @@ impl Backup {
         self
     }
 
-    async fn copied(&self) {
+    pub async fn copied(&self) {
         let copied = self.folder.join("copied");
         wait_for("the tool to copy", Duration::from_secs(60), async || copied.exists().then_some(())).await;
     }
 
-    fn let_go(&self) {
+    pub fn let_go(&self) {
         std::fs::write(self.folder.join("go"), "").unwrap();
     }
 
-    fn start(&self, pod: &str) -> Running {
+    pub fn start(&self, pod: &str) -> Running {
         Running::start("backup", pod, &self.run, self.folder.path(), &self.folder.join(pod))
     }
 
-    fn inspect(&self) -> Outcome {
+    pub fn inspect(&self) -> Outcome {
         let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false };
         Running::start("inspect", "inspect", &run, self.folder.path(), &self.folder.join("inspect")).finish()
     }
 
-    fn point(&self) -> PathBuf {
+    pub fn point(&self) -> PathBuf {
         self.folder.join("d").join(self.run.place.cluster.to_string()).join(&self.run.place.point)
     }
 
     /// The next run makes the point `name` from `parent`, with the master that was located now.
-    fn incremental(&mut self, name: &str, parent: &Published, located: &Located, or_full: bool) {
+    pub fn incremental(&mut self, name: &str, parent: &Published, located: &Located, or_full: bool) {
         let parent = Parent {
             name: self.run.owner.name.clone(),
             uid: parent.owner_uid.clone(),
@@ -90,12 +90,12 @@ impl Backup {
         self.run.fence = located.fence.clone();
     }
 
-    async fn published(&self) -> Published {
+    pub async fn published(&self) -> Published {
         finished(self.start(&self.run.owner.uid)).await.published()
     }
 
     /// What the real engine finds in a copy of the published store.
-    fn opened(&self) -> Value {
+    pub fn opened(&self) -> Value {
         let copy = self.folder.join(format!("opened-{}", self.run.place.point));
         let copied = Command::new("cp").arg("-r").arg(self.point().join("store")).arg(&copy).status().unwrap();
         assert!(copied.success());
@@ -105,7 +105,7 @@ impl Backup {
     }
 }
 
-async fn finished(running: Running) -> Outcome {
+pub async fn finished(running: Running) -> Outcome {
     tokio::task::spawn_blocking(|| running.finish()).await.unwrap()
 }
 

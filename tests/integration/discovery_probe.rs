@@ -76,6 +76,6 @@ async fn transactions_are_served_as_they_stand_in_the_log() {
     let error = probe::transaction(address(master), 1).await.unwrap_err();
     // It depends on whether a backup has made the member begin a new log since.
     let words = ["not found in any logical log", "is missing and can't be extracted"];
-    let refused = matches!(&error, ProbeError::Exception(text) if words.iter().any(|words| text.contains(words)));
+    let refused = matches!(&error, ProbeError::LogsGone(text) if words.iter().any(|words| text.contains(words)));
     assert!(refused, "{error}");
 }

@@ -10,4 +10,6 @@ mod agent_process;
 mod discovery;
 mod discovery_ensemble;
 mod discovery_probe;
+mod fresh_ensemble;
 mod joining;
+mod zookeeper_today;

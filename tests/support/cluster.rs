@@ -8,7 +8,7 @@ use graph_backup_operator::{
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Three ZooKeeper servers and three members, ids 1 to 3.
+/// ZooKeeper servers and members: three of each, ids 1 to 3, if it is the shared one.
 #[derive(Debug)]
 pub struct Cluster {
     /// The ZooKeeper servers.
@@ -33,8 +33,12 @@ impl Cluster {
     }
 
     async fn start() -> Self {
-        let ensemble = Ensemble::start(3).await;
-        let mut members: Vec<_> = (1..=3).map(|id| Member::new(id, &ensemble, DEFAULT_CLUSTER_NAME)).collect();
+        Self::on(Ensemble::start(3).await, 3).await
+    }
+
+    /// A cluster of its own, for a test that the shared one does not fit: `count` members, of which the first is up.
+    pub async fn on(ensemble: Ensemble, count: i32) -> Self {
+        let mut members: Vec<_> = (1..=count).map(|id| Member::new(id, &ensemble, DEFAULT_CLUSTER_NAME)).collect();
         // The first alone, so that the cluster is its store.
         members[0].start();
         members[0].ready().await;
@@ -42,7 +46,8 @@ impl Cluster {
         Self { ensemble, members }
     }
 
-    async fn repair(&mut self) {
+    /// Brings up what is down.
+    pub async fn repair(&mut self) {
         self.ensemble.repair().await;
         for member in &mut self.members {
             if member.runs() {

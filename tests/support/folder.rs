@@ -11,13 +11,22 @@ use std::{
 
 /// Folder with the database's programs, made by `e2e/neo4j/build` if need be.
 pub fn home() -> &'static Path {
-    static HOME: LazyLock<PathBuf> = LazyLock::new(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/neo4j/build");
-        let output = Command::new(script).stderr(std::process::Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "{script}: {}", output.status);
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    });
+    static HOME: LazyLock<PathBuf> = LazyLock::new(|| built(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/neo4j/build")));
     &HOME
+}
+
+/// Folder with the ZooKeeper server of today, made by `e2e/zookeeper/build` if need be.
+pub fn home_of_zookeeper() -> &'static Path {
+    static HOME: LazyLock<PathBuf> =
+        LazyLock::new(|| built(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/zookeeper/build")));
+    &HOME
+}
+
+/// The folder that a script makes if need be, and prints.
+fn built(script: &str) -> PathBuf {
+    let output = Command::new(script).stderr(std::process::Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", output.status);
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// A new folder of this run. Kept for reading the logs after a failure, until a later run removes it.

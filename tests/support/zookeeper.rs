@@ -1,5 +1,6 @@
 //! Real ZooKeeper servers.
 
+use super::folder::home_of_zookeeper;
 use super::{Folder, Process, home, ports, wait_for};
 use graph_backup_operator::discovery::SourceUri;
 use std::{collections::BTreeMap, time::Duration};
@@ -18,9 +19,19 @@ struct Server {
     process: Option<Process>,
 }
 
-/// An ensemble of one or several servers of ZooKeeper 3.3.2.
+/// Which ZooKeeper a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// 3.3.2, which 1.8 brings.
+    OfTheDatabase,
+    /// The one in `e2e/zookeeper/pom.xml`.
+    OfToday,
+}
+
+/// An ensemble of one or several servers.
 #[derive(Debug)]
 pub struct Ensemble {
+    release: Release,
     folder: Folder,
     servers: Vec<Server>,
 }
@@ -29,13 +40,22 @@ pub struct Ensemble {
 pub type Tree = BTreeMap<String, (Vec<u8>, i64, i64, i64)>;
 
 impl Ensemble {
-    /// Starts `count` servers and waits until they serve.
+    /// Starts `count` servers of the database's own release and waits until they serve.
     pub async fn start(count: usize) -> Self {
         Self::start_with(count, &[]).await
     }
 
+    /// Starts `count` servers of today's release and waits until they serve.
+    pub async fn start_today(count: usize) -> Self {
+        Self::start_release(Release::OfToday, count, &[]).await
+    }
+
     /// Starts `count` servers with further settings, see `e2e/neo4j/README.md`.
     pub async fn start_with(count: usize, settings: &[(&'static str, String)]) -> Self {
+        Self::start_release(Release::OfTheDatabase, count, settings).await
+    }
+
+    async fn start_release(release: Release, count: usize, settings: &[(&'static str, String)]) -> Self {
         let folder = Folder::new("zookeeper");
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [ports::next(), ports::next(), ports::next()]).collect();
         let line =
@@ -54,7 +74,7 @@ impl Ensemble {
             variables.extend_from_slice(settings);
             Server { port: *client, variables, process: None }
         });
-        let mut ensemble = Self { servers: servers.collect(), folder };
+        let mut ensemble = Self { release, servers: servers.collect(), folder };
         for at in 0..count {
             ensemble.start_server(at);
         }
@@ -65,9 +85,25 @@ impl Ensemble {
     /// Starts server `at` (from 0), which does not run.
     pub fn start_server(&mut self, at: usize) {
         let log = self.folder.join(format!("server-{}.log", at + 1));
+        let home = match self.release {
+            Release::OfTheDatabase => home(),
+            Release::OfToday => home_of_zookeeper(),
+        };
         let server = &mut self.servers[at];
         assert!(server.process.is_none(), "server {at} runs");
-        server.process = Some(Process::start(&home().join("bin/zookeeper-server"), &server.variables, &log));
+        server.process = Some(Process::start(&home.join("bin/zookeeper-server"), &server.variables, &log));
+    }
+
+    /// Loses every znode: kills the servers and starts them again, at the same ports and without their data.
+    pub async fn start_afresh(&mut self) {
+        for at in 0..self.servers.len() {
+            self.kill_server(at);
+            std::fs::remove_dir_all(self.folder.join(format!("data-{}", at + 1))).unwrap();
+        }
+        for at in 0..self.servers.len() {
+            self.start_server(at);
+        }
+        self.serving().await;
     }
 
     /// Waits until every running server serves.
