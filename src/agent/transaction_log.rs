@@ -234,6 +234,7 @@ mod tests {
         read(log, &Stop::never()).unwrap()
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "as a log says it")]
     fn held(first: i64, last: i64) -> Option<Commits> {
         Some(Commits { first, last })
     }

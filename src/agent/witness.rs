@@ -184,6 +184,7 @@ mod tests {
         witness.unwrap().judge(answer, &Stop::never()).unwrap()
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "as the probe answers")]
     fn served(change: impl FnOnce(&mut Vec<u8>)) -> Result<Option<Transaction>, ProbeError> {
         let mut entries = SERVED.to_vec();
         change(&mut entries);

@@ -178,10 +178,8 @@ async fn read_exception(stream: &mut (impl AsyncRead + Unpin), mut left: usize) 
     }
     let text = exception_text(&serialised);
     let about_logs = |words: &str| serialised.windows(words.len()).any(|window| window == words.as_bytes());
-    Ok(match LOGS_GONE.iter().any(|words| about_logs(words)) {
-        true => ProbeError::LogsGone(text),
-        false => ProbeError::Exception(text),
-    })
+    let logs_gone = LOGS_GONE.iter().any(|words| about_logs(words));
+    Ok(if logs_gone { ProbeError::LogsGone(text) } else { ProbeError::Exception(text) })
 }
 
 /// An incremental request of a client that has everything up to transaction `last`.
