@@ -461,5 +461,12 @@ fn inconsistency_report(store: &Path) -> Option<String> {
 
 /// Whether an incremental copy failed for what a full one does not need.
 fn asks_for_full(reason: Reason) -> bool {
-    matches!(reason, Reason::ParentDamaged | Reason::HistoryMayDiffer | Reason::LogsPruned | Reason::StoreMismatch)
+    matches!(
+        reason,
+        Reason::ParentDamaged
+            | Reason::HistoryMayDiffer
+            | Reason::LogsPruned
+            | Reason::MemberFailed
+            | Reason::StoreMismatch
+    )
 }

@@ -18,9 +18,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Time between two looks.
-const PAUSE: Duration = Duration::from_secs(2);
+pub(super) const PAUSE: Duration = Duration::from_secs(2);
 /// How often the master may answer with an exception before what it was asked counts as not to be told.
-const EXCEPTIONS_MAX: u32 = 5;
+pub(super) const EXCEPTIONS_MAX: u32 = 5;
 
 /// What is watched, and how.
 #[derive(Clone, Copy)]

@@ -9,6 +9,7 @@ use super::blocking::blocking;
 use super::layout::Layout;
 use super::manifest::{Manifest, STORE_FOLDER};
 use super::manifest_file;
+use super::mastership::{EXCEPTIONS_MAX, PAUSE};
 use super::progress::{self, Step};
 use super::run::{Parent, Place};
 use super::stop::Stop;
@@ -18,6 +19,7 @@ use super::verdict::Failure;
 use super::witness::{self, Judgement, Witness, WitnessError};
 use crate::api::{Endpoint, Reason};
 use crate::discovery::Network;
+use crate::discovery::probe::{ProbeError, Transaction};
 use std::path::PathBuf;
 
 /// A parent that is on the volume.
@@ -81,15 +83,15 @@ impl Found {
 
     /// Proves that `master` shares the parent's history.
     ///
-    /// One question, bounded by [`LOOK_UP_BOUND`](crate::discovery::LOOK_UP_BOUND), beside the time to read the parent's
-    /// newest logs.
+    /// One question, bounded by [`LOOK_UP_BOUND`](crate::discovery::LOOK_UP_BOUND), and up to [`EXCEPTIONS_MAX`] of them where
+    /// the answer is an exception, beside the time to read the parent's newest logs.
     pub async fn prove(&self, master: &Endpoint, network: &Network, stop: &Stop) -> Result<(), Failure> {
         let (found, reading) = (self.clone(), stop.clone());
         let Some(witness) = blocking(move || found.witness(&reading)).await? else {
             return Err(self.differs("it holds no transaction by which that could be told"));
         };
         let id = witness.id();
-        let answer = stop.unless_stopped(network.transaction(master, id)).await?;
+        let answer = stop.unless_stopped(ask(master, id, network)).await?;
         let (found, reading) = (self.clone(), stop.clone());
         let judgement =
             blocking(move || witness.judge(answer, &reading).map_err(|error| found.cannot_search(error))).await?;
@@ -140,6 +142,19 @@ impl Found {
     }
 }
 
+/// Asks for a transaction, and again where the answer is an exception: a member that changes its role gives some.
+async fn ask(master: &Endpoint, id: i64, network: &Network) -> Result<Option<Transaction>, ProbeError> {
+    let mut answer = network.transaction(master, id).await;
+    for _ in 1..EXCEPTIONS_MAX {
+        if !matches!(answer, Err(ProbeError::Exception(_))) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        answer = network.transaction(master, id).await;
+    }
+    answer
+}
+
 fn damaged(point: &str, problem: &str) -> Failure {
     Failure::new(
         Reason::ParentDamaged,
@@ -151,7 +166,6 @@ fn damaged(point: &str, problem: &str) -> Failure {
 mod tests {
     use super::*;
     use crate::agent::testing;
-    use crate::discovery::probe::ProbeError;
     use std::fs;
     use std::path::Path;
 

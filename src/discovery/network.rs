@@ -146,7 +146,7 @@ impl Network {
         Self { resolver: Arc::new(Resolver::in_namespace(namespace)), ..Self::default() }
     }
 
-    /// Transaction `id` as a member holds it; what the answers mean says [`probe::transaction`].
+    /// Transaction `id` as a member holds it; what the answers mean says [`probe::transaction`]. Bounded like a look-up.
     pub async fn transaction(&self, member: &Endpoint, id: i64) -> Result<Option<Transaction>, ProbeError> {
         let unreachable = |detail: &str| Err(ProbeError::Unreachable(detail.to_owned()));
         let ask = async {
@@ -167,7 +167,7 @@ impl Network {
         timeout(self.bound, ask).await.unwrap_or_else(|_| unreachable(&late))
     }
 
-    /// A connection to a member's backup port, which nothing has been sent over yet.
+    /// A connection to a member's backup port, which nothing has been sent over yet. Bounded like a look-up.
     pub async fn connect(&self, member: &Endpoint) -> Result<TcpStream, DiscoveryError> {
         let unreachable = |detail| DiscoveryError::MemberUnreachable { member: member.clone(), detail };
         let connect = async {

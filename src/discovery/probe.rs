@@ -85,7 +85,7 @@ pub enum ProbeError {
     Exception(String),
 }
 
-/// The store that the member at `address` serves.
+/// The store that the member at `address` serves. Bounded by [`QUESTION_BOUND`].
 pub async fn store_id(address: SocketAddr) -> Result<StoreId, ProbeError> {
     Ok(ask(address, BEYOND_EVERY_TRANSACTION).await?.store_id)
 }
@@ -93,6 +93,7 @@ pub async fn store_id(address: SocketAddr) -> Result<StoreId, ProbeError> {
 /// Transaction `id` as the member at `address` holds it, or nothing if it has not come so far.
 ///
 /// [`ProbeError::LogsGone`] where its logs no longer reach back to it. `id` is 2 or more: 1 is the empty store.
+/// Bounded by [`QUESTION_BOUND`].
 pub async fn transaction(address: SocketAddr, id: i64) -> Result<Option<Transaction>, ProbeError> {
     let first = ask(address, id - 1).await?.first;
     match first {

@@ -273,10 +273,22 @@ fn a_master_without_the_logs() {
 
 #[test]
 fn a_master_that_fails_says_nothing_about_its_logs() {
+    let mut chain = Chain::new();
+    chain.scene.member.answers_with("java.lang.IllegalStateException: Database is switching its role");
+    let message = chain.fails_or_falls_back(Reason::MemberFailed);
+    assert!(message.contains("switching its role"), "{message}");
+}
+
+#[test]
+fn a_master_that_fails_for_a_moment_costs_no_full_copy() {
     let chain = Chain::new();
     chain.scene.member.answers_with("java.lang.IllegalStateException: Database is switching its role");
-    let failure = chain.scene.backup("pod-2").failed(Reason::MemberFailed);
-    assert!(failure.message.contains("switching its role"), "{}", failure.message);
+    let mut running = chain.scene.start("pod-2");
+    assert!(running.reaches("parent", "started"));
+    let before = chain.scene.member.questions();
+    crate::agent::eventually("the master was asked again", || chain.scene.member.questions() >= before + 2);
+    chain.scene.member.recovers();
+    assert_eq!(running.finish().published().depth, 1);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod support;
 mod agent;
 #[path = "../support/agent.rs"]
 mod agent_process;
+mod cold;
 mod discovery;
 mod discovery_ensemble;
 mod discovery_probe;

@@ -153,6 +153,13 @@ impl Member {
         self.process = None;
     }
 
+    /// SIGTERM: it closes its store.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate();
+        }
+    }
+
     /// SIGSTOP: its session ends, it does not know.
     pub fn freeze(&self) {
         self.process.as_ref().unwrap().freeze();

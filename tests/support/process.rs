@@ -59,6 +59,12 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        let _ = self.child.wait();
+    }
+
     /// Whether the program has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
