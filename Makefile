@@ -30,6 +30,7 @@ e2e-all: ## the end-to-end tests with the long ones (root)
 	e2e/up
 	e2e/deploy
 	e2e/test --include-ignored
+	$(MAKE) seeds
 	e2e/down
 
 .PHONY: demo
@@ -89,6 +90,11 @@ chart: ## the Helm chart: lint, tests, README
 integration: ## real ZooKeeper, real Neo4j members, the real tool, on loopback
 	e2e/neo4j/build
 	cargo test --locked --features integration --test integration
+
+.PHONY: seeds
+seeds: ## clusters of real members that start from copies of every kind; a quarter of an hour
+	e2e/neo4j/build
+	cargo test --locked --features integration --test integration seed:: -- --include-ignored --test-threads=1
 
 .PHONY: bench
 bench: ## what the agent, as shipped, adds to the tool's own run on a store of MIB=1024

@@ -25,11 +25,13 @@ use super::tool::{self, Placeholders, ToolRun};
 use super::tool_output::{self, Ending, ToolOutput};
 use super::tree::{self, Purpose};
 use super::verdict::{Failure, Published, Verdict, cut};
-use crate::api::{CopiedBy, Endpoint, Fence, Reason, Source, Verification};
+use crate::api::{CopiedBy, Endpoint, Fence, Reason, Seed, Source, Verification};
 use crate::discovery::Network;
 use chrono::{DateTime, Utc};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+mod seeding;
 
 /// Version of the binary that runs, for the manifest.
 const OPERATOR_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -77,6 +79,10 @@ struct Attempt<'a> {
 struct Store {
     /// The tool's word for it, if it was the tool.
     tool: Option<ToolRecord>,
+    /// Further runs of the tool, which brought what the first one had left out.
+    catch_up: Vec<ToolRecord>,
+    /// Whether a cluster can start from it, once its logs were judged.
+    seed: Option<Seed>,
     header: StoreHeader,
     data_from: DateTime<Utc>,
     data_to: DateTime<Utc>,
@@ -221,7 +227,7 @@ impl<'a> Attempt<'a> {
         })
         .await?;
         let mode = Mode::Full;
-        let store = self.run_tool(mode).await?;
+        let store = self.see_to_seed(self.run_tool(mode).await?).await?;
         let fence_after = self.fence_after(&store.header).await?;
         Ok(Made { mode, store, fence_after, parent: None, fell_back })
     }
@@ -239,7 +245,8 @@ impl<'a> Attempt<'a> {
             let copy = cold::Copy { store: self.store(), last_transaction: header.last_transaction, began };
             cold::data_from(self.run, self.with.discovery, &copy, self.with.stop).await?
         };
-        let store = Store { tool: None, header, data_from, data_to };
+        let store = Store { tool: None, catch_up: Vec::new(), seed: None, header, data_from, data_to };
+        let store = self.see_to_seed(store).await?;
         let fence_after = self.run.fence.clone();
         Ok(Made { mode: Mode::Full, store, fence_after, parent: None, fell_back: None })
     }
@@ -259,6 +266,7 @@ impl<'a> Attempt<'a> {
                 ),
             ));
         }
+        let store = self.see_to_seed(store).await?;
         let fence_after = self.fence_after(&store.header).await?;
         Ok(Made { mode, store, fence_after, parent: Some((found, copied_by)), fell_back: None })
     }
@@ -320,7 +328,7 @@ impl<'a> Attempt<'a> {
             stdout_sha256: tool.stdout.sha256.clone(),
             stderr_sha256: tool.stderr.sha256.clone(),
         };
-        Store { tool: Some(record), header, data_from: tool.from, data_to: tool.to }
+        Store { tool: Some(record), catch_up: Vec::new(), seed: None, header, data_from: tool.from, data_to: tool.to }
     }
 
     fn judge(&self, tool: &ToolRun) -> Result<StoreHeader, Failure> {
@@ -356,7 +364,7 @@ impl<'a> Attempt<'a> {
     fn manifest(&self, copied: Copied, files: Vec<FileRecord>) -> Manifest {
         let Copied { made, fence_before } = copied;
         let Made { mode, store, fence_after, parent, fell_back } = made;
-        let Store { tool, header, data_from, data_to } = store;
+        let Store { tool, catch_up, seed, header, data_from, data_to } = store;
         let parent = parent.as_ref();
         let copied_by = parent.map(|(_, copied_by)| *copied_by);
         Manifest {
@@ -370,6 +378,8 @@ impl<'a> Attempt<'a> {
             fell_back,
             copied_by,
             boot: None,
+            catch_up,
+            seed,
             shared_bytes: match parent {
                 Some((found, CopiedBy::Reflink)) => tree::unchanged_bytes(&found.manifest.files, &files),
                 _ => 0,

@@ -9,6 +9,7 @@ use super::manifest::{Manifest, STORE_FOLDER};
 use super::manifest_file;
 use super::progress::{Step, start};
 use super::run::{InspectRun, Owner, Place};
+use super::seed;
 use super::stop::Stop;
 use super::store_header;
 use super::target;
@@ -67,7 +68,11 @@ pub fn examine(folder: &Path, owner: Option<&Owner>, place: &Place, stop: &Stop)
     if (header.store_id, header.last_transaction) != (manifest.store_id, manifest.last_transaction) {
         return Err(unproved("the store's header does not agree with its manifest"));
     }
-    let published = Published::of(&manifest, digest, true);
+    let mut published = Published::of(&manifest, digest, true);
+    if published.seed.is_none() {
+        // Made before format 2. Its files have digests by now: what is wrong is told and not mended.
+        published.seed = Some(seed::judge(&store, stop)?);
+    }
     if published.fits_object() {
         Ok(published)
     } else {
@@ -91,7 +96,7 @@ fn check_claims(manifest: &Manifest, owner: Option<&Owner>, place: &Place) -> Re
         (manifest.point == place.point, "it names another point"),
         (manifest.store_id == place.cluster, "it names another store"),
         (manifest.fence_before.movement(&manifest.fence_after) == Movement::None, "the master changed during the copy"),
-        (manifest.tool.as_ref().is_none_or(|tool| tool.exit_code == 0), "the tool failed"),
+        (manifest.tool.iter().chain(&manifest.catch_up).all(|tool| tool.exit_code == 0), "the tool failed"),
         (manifest.tree == tree::tree_digest(&manifest.files), "its tree digest does not agree with its files"),
         (u128::from(manifest.bytes) == bytes, "its bytes do not agree with its files"),
     ];

@@ -2,12 +2,14 @@
 
 use super::run::{Mode, Owner, Parent};
 use super::verdict::Failure;
-use crate::api::{Boot, CopiedBy, Fence, Source, StoreId};
+use crate::api::{Boot, CopiedBy, Fence, Seed, Source, StoreId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// Version of the manifest that this code writes. A reader refuses a newer one by name.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// Version 2 added `seed` and `catchUp`.
+pub const FORMAT_VERSION: u32 = 2;
 /// File name of the manifest inside a point's folder.
 pub const FILE_NAME: &str = "manifest.json";
 /// Folder of the store inside a point's folder.
@@ -61,6 +63,13 @@ pub struct Manifest {
     /// The tool and what it said; absent for a cold copy, which it does not make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<ToolRecord>,
+    /// Further runs of the tool, incremental ones onto the same store: it lacked a transaction without which a cluster cannot
+    /// start from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catch_up: Vec<ToolRecord>,
+    /// Whether a cluster can start from the store, by its transaction logs; absent in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
     /// Where the database was, as the object said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,

@@ -154,16 +154,25 @@ mod tests {
         assert!(matches!(write(folder.path(), &manifest), Err(ManifestError::Write { .. })), "it was overwritten");
     }
 
+    /// As operators before format 2 wrote it.
+    #[test]
+    fn a_manifest_of_format_1_is_read() {
+        let bytes = include_bytes!("../../tests/recorded/manifest/version-1.json");
+        let manifest = decode(Path::new("m"), bytes).unwrap();
+        assert_eq!((manifest.format_version, manifest.last_transaction, manifest.files.len()), (1, 6, 2));
+        assert_eq!((manifest.seed, manifest.catch_up), (None, Vec::new()));
+    }
+
     #[test]
     fn what_is_no_manifest_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE_NAME);
         assert!(matches!(read(folder.path()), Err(ManifestError::Missing(_))));
         let mut newer = serde_json::to_value(testing::manifest()).unwrap();
-        newer["formatVersion"] = 2.into();
+        newer["formatVersion"] = (FORMAT_VERSION + 1).into();
         newer["somethingNew"] = true.into();
         fs::write(&path, newer.to_string()).unwrap();
-        assert!(matches!(read(folder.path()), Err(ManifestError::Newer { found: 2 })));
+        assert!(matches!(read(folder.path()), Err(ManifestError::Newer { found: 3 })));
         for text in ["", "{", "[]", "{\"formatVersion\":1}", "{\"formatVersion\":-1}", "\0\0\0\0"] {
             fs::write(&path, text).unwrap();
             assert!(matches!(read(folder.path()), Err(ManifestError::Decode { .. })), "{text:?}");

@@ -27,6 +27,7 @@ mod rate;
 mod relay;
 pub mod report;
 pub mod run;
+mod seed;
 mod space;
 pub mod stop;
 pub mod store_header;

@@ -1,9 +1,12 @@
 //! The points on a mounted target, as objects that adopt them: for when the objects are lost and the volume is not.
 
 use super::layout::is_folder_name;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, STORE_FOLDER};
 use super::manifest_file;
-use crate::api::{Source, StoreId};
+use super::seed;
+use super::stop::Stop;
+use crate::api::condition::{SEEDABLE, Truth};
+use crate::api::{Reason, Source, StoreId};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -53,8 +56,9 @@ pub fn points_yaml(arguments: &PointsArguments) -> Result<String, PointsError> {
                 Ok((manifest, _)) => {
                     let name = name(&manifest, &mut names);
                     let object = object(arguments, &manifest, &name, &format!("{cluster}/{point}"));
+                    let seedable = seedable(&manifest, &root.join(cluster).join(point));
                     // JSON is YAML, and quotes what needs it.
-                    format!("---\n{object:#}\n")
+                    format!("# {cluster}/{point}: {seedable}\n---\n{object:#}\n")
                 }
                 Err(error) => format!("# {cluster}/{point}: {}\n", error.to_string().replace('\n', " ")),
             });
@@ -77,6 +81,17 @@ fn folders(path: &Path) -> Result<Vec<String>, PointsError> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Whether a cluster can start from the point, in one line.
+fn seedable(manifest: &Manifest, folder: &Path) -> String {
+    let judged = manifest.seed.clone().map_or_else(|| seed::judge(&folder.join(STORE_FOLDER), &Stop::never()), Ok);
+    let (truth, reason, message) = match judged {
+        Ok(seed) => seed.condition(),
+        Err(failure) => (Truth::Unknown, Reason::LogsUnreadable, failure.message),
+    };
+    let line = format!("{SEEDABLE}={} ({reason}): {message}", truth.as_str());
+    line.replace(char::is_control, " ")
 }
 
 /// The name that the object had, with the start of its UID where an older one had it too.
@@ -140,6 +155,8 @@ mod tests {
         let mut third = second.clone();
         third.point = "20261126T060000Z-again-1a2b3c4d".into();
         third.tool = None;
+        // Made before format 2: the store is asked, which is not there.
+        third.seed = None;
         for manifest in [&first, &second, &third] {
             publish(target.path(), manifest);
         }
@@ -147,12 +164,16 @@ mod tests {
         fs::create_dir_all(cluster.join(".partial-u-p/store")).unwrap();
         fs::create_dir(cluster.join("notes")).unwrap();
         let printed = printed(target.path());
+        let unknown = format!("# {}/{}: Seedable=Unknown (LogsUnreadable): ", testing::STORE_ID, third.point);
+        assert!(printed.contains(&unknown), "{printed}");
         assert!(printed.contains(&format!("# {}/notes: ", testing::STORE_ID)), "{printed}");
         let objects: Vec<GraphBackup> = printed
             .split("---\n")
             .filter_map(|document| serde_json::from_str(document.split("\n#").next().unwrap()).ok())
             .collect();
         assert_eq!(objects.len(), 3, "{printed}");
+        let seedable = format!("# {}/{}: Seedable=True (LogsComplete): ", testing::STORE_ID, first.point);
+        assert!(printed.contains(&seedable), "{printed}");
         let spec = &objects[0].spec;
         assert_eq!(spec.adopt.as_deref(), Some(format!("{}/{}", testing::STORE_ID, first.point).as_str()));
         assert_eq!((spec.source.uri.as_str(), spec.target.directory.as_str()), ("ha://zk", "team"));

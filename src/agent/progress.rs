@@ -42,6 +42,8 @@ pub enum Step {
     Tool,
     /// Judges what the tool said and left.
     Judge,
+    /// Judges by its logs whether a cluster can start from the copy, and mends what can be mended.
+    Seed,
     /// Reads the fence right after the tool.
     FenceAfter,
     /// Hashes every file and flushes it to the device.

@@ -3,7 +3,7 @@
 use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
 use super::run::{Mode, Owner};
 use super::tree;
-use crate::api::{Endpoint, Fence, ProbeMark, Source, StoreId};
+use crate::api::{Endpoint, Fence, ProbeMark, Seed, Source, StoreId};
 use chrono::DateTime;
 
 pub(super) const STORE_ID: StoreId =
@@ -31,6 +31,8 @@ pub(super) fn manifest() -> Manifest {
         copied_by: None,
         shared_bytes: 0,
         boot: None,
+        catch_up: Vec::new(),
+        seed: Some(Seed::COMPLETE),
         store_id: STORE_ID,
         last_transaction: 6,
         data_from: DateTime::from_timestamp(1_795_500_000, 0).unwrap(),

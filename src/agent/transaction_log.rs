@@ -1,7 +1,7 @@
 //! A transaction log of a store, read without Java: what its header says, and which transactions it holds.
 //!
-//! Format of the logs of Neo4j 1.5 to 1.8 (`XaLogicalLog`, `LogIoUtils` of the database's sources), the same for the graph
-//! (`nioneo_logical.log.v<N>`) and for the legacy indexes (`index/lucene.log.v<N>`). All numbers are big-endian.
+//! Format of the logs of Neo4j 1.5 to 1.8 (`XaLogicalLog`, `LogIoUtils` of the database's sources), the same for the
+//! graph (`nioneo_logical.log.v<N>`) and for the legacy indexes (`index/lucene.log.v<N>`). All numbers are big-endian.
 //!
 //! ```text
 //! header   u8 format (2), 7 bytes version, i64 last transaction before this log; -1 if the writer did not know it
@@ -10,9 +10,9 @@
 //! end      4, i32 local number
 //! ```
 //!
-//! How long a command is, only the database knows. But it writes the end of a transaction right after its commit, under one
-//! lock, and numbers transactions without a gap. So a commit is what looks like one, is followed by an end with the same
-//! local number, and carries the next number. What carries another number is an error and not a guess.
+//! Only the database knows how long a command is. But it writes the end of a transaction right after its commit, under
+//! one lock, and numbers transactions without a gap. So a commit is what looks like one, is followed by an end with the
+//! same local number, and carries the next number. What carries another number is an error and not a guess.
 
 use super::stop::{Stop, StopCause};
 use super::tree;
@@ -140,8 +140,8 @@ fn header(bytes: &[u8]) -> Result<(i64, i64), LogError> {
     Ok((i64::from_be_bytes(*version) & VERSION_MASK, i64::from_be_bytes(*last_before)))
 }
 
-/// Finds the commits in a piece of a log. Returns how many of its bytes need not be looked at again: what is left may be the
-/// start of a commit, but holds no whole one.
+/// Finds the commits in a piece of a log. Returns how many of its bytes need not be looked at again: what is left may be
+/// the start of a commit, but holds no whole one.
 fn scan(piece: &[u8], commits: &mut Option<Commits>) -> Result<usize, LogError> {
     const BYTES: usize = COMMIT_BYTES + END_BYTES;
     let mut at = 0;
@@ -192,7 +192,8 @@ pub fn archived<'a>(files: impl IntoIterator<Item = &'a str>, prefix: &str) -> V
     logs
 }
 
-/// The newest archived log that holds a transaction: its name relative to the store, and what it says. Nothing if no log does.
+/// The newest archived log that holds a transaction: its name relative to the store, and what it says. Nothing if no log
+/// does.
 ///
 /// `files` are the store's, relative to it. The error names the log that cannot be read.
 pub fn newest<'a>(

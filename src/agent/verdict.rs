@@ -2,7 +2,7 @@
 
 use super::manifest::Manifest;
 use super::run::{Mode, Parent};
-use crate::api::{Boot, CopiedBy, Fence, Reason, StoreId};
+use crate::api::{Boot, CopiedBy, Fence, Reason, Seed, StoreId};
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,9 @@ pub struct Published {
     /// What the engine found when it opened a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
+    /// Whether a cluster can start from the copy, by its transaction logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
     /// Free space on the volume after the copy, bytes, for users that are not root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
@@ -127,6 +130,7 @@ impl Published {
             shared_bytes: manifest.shared_bytes,
             copied_by: manifest.copied_by,
             boot: manifest.boot.as_ref().map(|boot| boot.result),
+            seed: manifest.seed.clone(),
             free_bytes: None,
             data_from: manifest.data_from,
             data_to: manifest.data_to,

@@ -17,6 +17,9 @@ pub const MASTER_STABLE: &str = "MasterStable";
 /// Type of the condition "the copy was read back and agrees with its manifest".
 pub const VERIFIED: &str = "Verified";
 
+/// Type of the condition "a cluster can start from the copy".
+pub const SEEDABLE: &str = "Seedable";
+
 /// Longest message that a condition carries, bytes; the API server takes up to 32 KiB, people do not.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 

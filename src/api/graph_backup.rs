@@ -2,6 +2,7 @@
 
 use super::fence::Fence;
 use super::parts::{Deadlines, Retry, Source, Target, Tool, Workload};
+use super::seed::Seed;
 use super::store_id::StoreId;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -37,6 +38,7 @@ const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.size"}"#,
     printcolumn = r#"{"name":"Transaction","type":"integer","jsonPath":".status.point.lastTransaction"}"#,
     printcolumn = r#"{"name":"Verified","type":"string","jsonPath":".status.conditions[?(@.type==\"Verified\")].status"}"#,
+    printcolumn = r#"{"name":"Seedable","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Seedable\")].status"}"#,
     printcolumn = r#"{"name":"Parent","type":"string","priority":1,"jsonPath":".status.point.parent.name"}"#,
     printcolumn = r#"{"name":"Data from","type":"date","jsonPath":".status.point.dataFrom"}"#,
     printcolumn = r#"{"name":"Directory","type":"string","priority":1,"jsonPath":".status.directory"}"#,
@@ -365,6 +367,9 @@ pub struct Point {
     /// What the engine found when it opened a copy, with `verification: Boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
+    /// Whether a cluster can start from the copy, by its transaction logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
     /// Everything committed before is in the copy: when the tool started, or for a cold copy when the first transaction was
     /// begun that it lacks, at the latest when the copying began.
     pub data_from: DateTime<Utc>,

@@ -8,6 +8,7 @@ mod graph_backup;
 pub mod names;
 mod parts;
 mod reason;
+mod seed;
 mod store_id;
 mod time;
 
@@ -20,6 +21,7 @@ pub use graph_backup::{
 };
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use reason::{Reason, Remedy};
+pub use seed::{MendedHeader, Seed, SeedState};
 pub use store_id::{ParseStoreIdError, StoreId};
 pub use time::{now_seconds, parse_duration, to_kubernetes};
 

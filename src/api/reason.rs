@@ -65,6 +65,16 @@ reasons! {
     ManifestVerified => Retry,
     /// The real engine opened a copy of the store, and every file of the point agrees with the manifest.
     StoreOpened => Retry,
+    /// The newest log of the copy holds its last transaction: a cluster can start from it.
+    LogsComplete => Retry,
+    /// The tool left a wrong header in a log of the copy, which was mended: a cluster can start from it.
+    LogHeaderMended => Retry,
+    /// The header of a log in the copy is wrong and was not mended: slaves of a cluster that starts from it fail.
+    LogHeaderWrong => Act,
+    /// The last transaction of the copy is in none of its logs: no slave joins a cluster that starts from it.
+    LastTransactionNotLogged => Act,
+    /// A log of the copy cannot be read as one: whether a cluster can start from it is not known.
+    LogsUnreadable => Act,
     /// `spec.verification` is `None`.
     NotRequested => Retry,
     /// Has not been found out yet.

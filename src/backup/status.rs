@@ -5,9 +5,9 @@ use super::decide::{Ending, Step, Waiting, observable, running};
 use super::validate::ValidBackup;
 use crate::agent::run::Mode;
 use crate::agent::verdict::Published;
-use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
+use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
 use crate::api::{
-    Attempt, BackupType, Boot, GraphBackupStatus, Inspection, Method, Phase, Point, Reason, names, now_seconds,
+    Attempt, BackupType, Boot, GraphBackupStatus, Inspection, Method, Phase, Point, Reason, Seed, names, now_seconds,
 };
 use chrono::{DateTime, Utc};
 
@@ -86,6 +86,7 @@ impl Writer<'_> {
         self.set(SUCCEEDED, Truth::Unknown, waiting.reason, &waiting.message);
         self.introduce(MASTER_STABLE);
         self.introduce(VERIFIED);
+        self.introduce(SEEDABLE);
     }
 
     fn started(&mut self, backup: &ValidBackup, attempt: &Attempt) {
@@ -154,6 +155,7 @@ impl Writer<'_> {
             shared_bytes: i64::try_from(point.shared_bytes).unwrap_or(i64::MAX),
             copied_by: point.copied_by,
             boot: point.boot,
+            seed: point.seed.clone(),
             manifest_digest: point.manifest_digest.clone(),
             store_id: point.store_id,
             last_transaction: point.last_transaction,
@@ -185,6 +187,8 @@ impl Writer<'_> {
         }
         let (truth, reason, message) = verified(point);
         self.set(VERIFIED, truth, reason, &message);
+        let (truth, reason, message) = seedable(point);
+        self.set(SEEDABLE, truth, reason, &message);
     }
 
     fn failed(&mut self, ending: &Ending) {
@@ -198,6 +202,7 @@ impl Writer<'_> {
         self.set(STALLED, Truth::True, reason, message);
         self.set(SUCCEEDED, Truth::False, reason, message);
         self.introduce(MASTER_STABLE);
+        self.introduce(SEEDABLE);
         match reason {
             Reason::VerificationFailed | Reason::ConsistencyFailed | Reason::BootFailed => {
                 self.set(VERIFIED, Truth::False, reason, message);
@@ -229,6 +234,11 @@ fn verified(point: &Published) -> (Truth, Reason, String) {
         (None, true) => (Truth::True, Reason::ManifestVerified, READ_BACK.to_owned()),
         (_, false) => (Truth::Unknown, Reason::NotRequested, "spec.verification is None".to_owned()),
     }
+}
+
+fn seedable(point: &Published) -> (Truth, Reason, String) {
+    let not_told = || (Truth::Unknown, Reason::NotYetKnown, "the agent that made the point did not look".to_owned());
+    point.seed.as_ref().map_or_else(not_told, Seed::condition)
 }
 
 /// With which reason the object with this UID succeeded, and what there is to say.

@@ -9,6 +9,7 @@ use std::process::Command;
 /// Leaves enough to hash for a kill to land in it.
 const TOOL: &str = r#"
 cp "$header" "$target/neostore"
+cp "$log" "$target/nioneo_logical.log.v2"
 head -c 16000000 /dev/zero > "$target/neostore.propertystore.db"
 echo Done
 "#;
@@ -18,7 +19,7 @@ fn check_truth(scene: &Scene) {
     let point = scene.point_folder();
     if point.exists() {
         let published = scene.inspect().published();
-        assert_eq!(published.files, 2);
+        assert_eq!(published.files, 3);
     } else {
         scene.inspect().failed(Reason::JobLost);
     }

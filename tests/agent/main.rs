@@ -19,6 +19,7 @@ mod mastership;
 mod member;
 mod point;
 mod scene;
+mod seed;
 mod stopped;
 mod tool;
 mod volume;

@@ -1,7 +1,7 @@
 //! A backup that works: what is on the volume and what is said about it.
 
 use crate::agent::AGENT;
-use crate::scene::{BACKUP_UID, GOOD_TOOL, OTHER_STORE_ID, POINT, STORE_ID, Scene};
+use crate::scene::{BACKUP_UID, GOOD_TOOL, LOG, OTHER_STORE_ID, POINT, STORE_ID, Scene};
 use graph_backup_operator::agent::digest::hexadecimal;
 use graph_backup_operator::agent::verdict::Published;
 use graph_backup_operator::api::{Reason, Verification};
@@ -26,11 +26,11 @@ fn a_published_point_carries_its_evidence() {
     assert_eq!(published.manifest_digest, format!("sha256:{}", hex(&bytes)));
     assert_eq!((published.owner_uid.as_str(), published.attempt), (BACKUP_UID, 1));
     assert_eq!((published.store_id, published.last_transaction), (STORE_ID, 6));
-    assert_eq!((published.files, published.bytes, published.verified), (3, 69 + 6, true));
+    assert_eq!((published.files, published.bytes, published.verified), (4, 69 + 6 + LOG.len() as u64, true));
     assert_eq!((&published.fence_before, &published.fence_after), (&scene.run.fence, &scene.run.fence));
     assert!(published.data_from < published.data_to);
     let paths: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
-    assert_eq!(paths, ["index/lucene-store.db", "neostore", "neostore.nodestore.db"]);
+    assert_eq!(paths, ["index/lucene-store.db", "neostore", "neostore.nodestore.db", "nioneo_logical.log.v2"]);
     for file in &manifest.files {
         let content = fs::read(scene.point_folder().join("store").join(&file.path)).unwrap();
         assert_eq!((file.bytes, &file.sha256), (content.len() as u64, &hex(&content)), "{}", file.path);
@@ -83,8 +83,19 @@ fn the_log_tells_each_step_its_seconds_and_the_tools_progress() {
     assert!(outcome.log.iter().any(|line| line["step"] == "tool" && line["percent"] == 40));
     let ended: Vec<_> = outcome.log.iter().filter(|line| line["event"] == "ended").collect();
     let steps: Vec<_> = ended.iter().map(|line| line["step"].as_str().unwrap()).collect();
-    let expected =
-        ["lock", "fence-before", "tool", "judge", "fence-after", "hash", "manifest", "verify", "publish", "report"];
+    let expected = [
+        "lock",
+        "fence-before",
+        "tool",
+        "judge",
+        "seed",
+        "fence-after",
+        "hash",
+        "manifest",
+        "verify",
+        "publish",
+        "report",
+    ];
     assert_eq!(steps, expected);
     assert!(ended.iter().all(|line| line["seconds"].is_f64()));
     assert!(outcome.log.iter().all(|line| line["time"].is_string()));

@@ -19,6 +19,7 @@ pub const POINT: &str = "20261124T060000Z-before-upgrade-1a2b3c4d";
 pub const GOOD_TOOL: &str = r#"
 mkdir -p "$target/index"
 cp "$header" "$target/neostore"
+cp "$log" "$target/nioneo_logical.log.v2"
 echo nodes > "$target/neostore.nodestore.db"
 : > "$target/index/lucene-store.db"
 echo "Performing full backup from 'single://x'"
@@ -42,17 +43,21 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The tool is a shell script; `$target` is where it writes, `$header` a valid `neostore`, `$scene` a folder for notes.
+    /// The tool is a shell script; `$target` is where it writes, `$header` a valid `neostore`, `$log` its log, `$scene` a
+    /// folder for notes.
     pub fn with_tool(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("target")).unwrap();
         fs::write(folder.path().join("neostore"), neostore(STORE_ID, 6)).unwrap();
+        fs::write(folder.path().join("log"), LOG).unwrap();
         fs::write(folder.path().join("other-neostore"), neostore(OTHER_STORE_ID, 6)).unwrap();
         let scene = folder.path().display();
         let tool = folder.path().join("tool");
         fs::write(
             &tool,
-            format!("scene={scene}\nheader={scene}/neostore\ntarget=$1\necho $$ >> {scene}/pids\n{script}"),
+            format!(
+                "scene={scene}\nheader={scene}/neostore\nlog={scene}/log\ntarget=$1\necho $$ >> {scene}/pids\n{script}"
+            ),
         )
         .unwrap();
         let member = Member::serving(STORE_ID);

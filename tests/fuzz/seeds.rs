@@ -73,12 +73,18 @@ fn manifests() -> [Value; 2] {
         "boot": {"result": {"seconds": 9, "nodes": 7, "relationships": 3}, "command": ["neo4j-shell"],
                  "stdoutSha256": "6".repeat(64)},
     });
+    let more_2 = json!({
+        "formatVersion": 2, "catchUp": [full["tool"].clone()],
+        "seed": {"state": "LastTransactionNotLogged", "problem": "the last transaction 6 of the copy is in no log",
+                 "mended": [{"file": "index/lucene.log.v2", "from": 6, "to": 5}]},
+    });
+    incremental.as_object_mut().unwrap().extend(more_2.as_object().unwrap().clone());
     incremental.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     [full, incremental]
 }
 
 pub fn manifest() -> Vec<Vec<u8>> {
-    let newer = json!({"formatVersion": 2, "files": {}});
+    let newer = json!({"formatVersion": 3, "files": {}});
     manifests().iter().chain([&newer]).map(|manifest| manifest.to_string().into_bytes()).collect()
 }
 

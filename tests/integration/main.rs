@@ -13,4 +13,5 @@ mod discovery_ensemble;
 mod discovery_probe;
 mod fresh_ensemble;
 mod joining;
+mod seed;
 mod zookeeper_today;

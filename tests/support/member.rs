@@ -133,6 +133,18 @@ impl Member {
         self.post(&format!("/nodes?count={count}&bytes={bytes}")).await;
     }
 
+    /// Commits one node, and adds it to the legacy node index of this name, which has plain letters only.
+    pub async fn write_indexed(&self, index: &str) {
+        self.post(&format!("/index?index={index}&key=k&value=v")).await;
+    }
+
+    /// How many nodes that index finds.
+    pub async fn hits(&self, index: &str) -> u64 {
+        let answer = self.ask("GET", &format!("/index/count?index={index}&key=k&value=v")).await.unwrap_or_default();
+        let found: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+        found["hits"].as_u64().unwrap_or_else(|| panic!("member {} could not look: {answer}", self.id))
+    }
+
     async fn post(&self, path: &str) {
         let what = format!("member {} to write", self.id);
         wait_for(&what, Duration::from_secs(60), async || {

@@ -1,8 +1,8 @@
 use super::*;
 use crate::agent::run::Mode;
 use crate::agent::verdict::Failure;
-use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, Truth, VERIFIED};
-use crate::api::{Endpoint, FenceToken, GraphBackup, Parent, Phase, StoreId};
+use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
+use crate::api::{Endpoint, FenceToken, GraphBackup, MendedHeader, Parent, Phase, Seed, SeedState, StoreId};
 use crate::backup::{status, validate::validate};
 use crate::discovery::{DiscoveryError, Located};
 
@@ -72,6 +72,7 @@ fn point() -> Published {
         shared_bytes: 0,
         copied_by: None,
         boot: None,
+        seed: Some(Seed::COMPLETE),
         free_bytes: None,
         owner_uid: UID.into(),
         attempt: 1,
@@ -92,6 +93,10 @@ fn published(change: impl FnOnce(&mut Published)) -> Verdict {
     let mut point = point();
     change(&mut point);
     Verdict::Published(Box::new(point))
+}
+
+fn faulty(state: SeedState) -> Seed {
+    Seed { state, problem: Some("the log".into()), ..Seed::COMPLETE }
 }
 
 fn failed(reason: Reason) -> Verdict {
@@ -135,7 +140,7 @@ fn a_found_master_starts_the_first_attempt_with_its_fence() {
 fn every_condition_is_there_from_the_first_pass() {
     let world = World::Idle { leftover: None, member: None, ground: Some(Ground::ClaimMissing) };
     let (_, status) = play(&GraphBackupStatus::default(), world, at(0));
-    for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED] {
+    for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED, SEEDABLE] {
         assert!(truth(&status, kind).is_some(), "{kind}");
     }
     assert_eq!((reason(&status), status.observed_generation), ("TargetClaimMissing", Some(1)));
@@ -172,6 +177,31 @@ fn evidence_makes_success_and_nothing_else_does() {
     assert_eq!(truth(&status, VERIFIED), Some(Truth::True));
     assert_eq!(status.point.as_ref().unwrap().last_transaction, 42);
     assert!(status::is_terminal(&status));
+
+    let seeds = [
+        (Some(Seed::COMPLETE), Truth::True, "LogsComplete"),
+        (
+            Some(Seed {
+                mended: vec![MendedHeader { file: "nioneo_logical.log.v3".into(), from: 5, to: 4 }],
+                ..Seed::COMPLETE
+            }),
+            Truth::True,
+            "LogHeaderMended",
+        ),
+        (Some(faulty(SeedState::LogHeaderWrong)), Truth::False, "LogHeaderWrong"),
+        (Some(faulty(SeedState::LastTransactionNotLogged)), Truth::False, "LastTransactionNotLogged"),
+        (Some(faulty(SeedState::LogsUnreadable)), Truth::Unknown, "LogsUnreadable"),
+        (None, Truth::Unknown, "NotYetKnown"),
+    ];
+    for (seed, expected, reason) in seeds {
+        let (_, status) = play(&started(), open(ended(published(|p| p.seed.clone_from(&seed)))), at(9));
+        assert_eq!(truth(&status, SUCCEEDED), Some(Truth::True), "a copy that cannot seed is a copy");
+        assert_eq!(truth(&status, SEEDABLE), Some(expected), "{seed:?}");
+        let condition = status.conditions.iter().find(|condition| condition.type_ == SEEDABLE).unwrap();
+        assert_eq!(condition.reason, reason);
+        assert_eq!(condition.message.contains("alone"), expected == Truth::False, "{}", condition.message);
+        assert_eq!(status.point.unwrap().seed, seed);
+    }
 
     let cases: [(&str, Verdict); 6] = [
         ("ManifestMissing", published(|p| p.owner_uid = "other".into())),

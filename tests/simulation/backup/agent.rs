@@ -5,7 +5,7 @@ use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
 use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
-use graph_backup_operator::api::{Endpoint, Fence, Movement, ProbeMark, Reason, Verification};
+use graph_backup_operator::api::{Endpoint, Fence, Movement, ProbeMark, Reason, Seed, Verification};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ impl Volume {
             shared_bytes: 0,
             copied_by: None,
             boot: None,
+            seed: Some(Seed::COMPLETE),
             free_bytes: None,
             owner_uid: "uid-of-the-lost-one".to_owned(),
             attempt: 2,
@@ -140,6 +141,7 @@ impl Running {
             shared_bytes: 0,
             copied_by: None,
             boot: None,
+            seed: Some(Seed::COMPLETE),
             free_bytes: None,
             owner_uid: self.run.owner.uid.clone(),
             attempt: self.run.attempt,

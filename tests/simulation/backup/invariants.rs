@@ -3,7 +3,9 @@
 use super::agent::Volume;
 use super::workload;
 use crate::apiserver::{Check, Store};
-use graph_backup_operator::api::condition::{MASTER_STABLE, READY, RECONCILING, STALLED, SUCCEEDED, VERIFIED};
+use graph_backup_operator::api::condition::{
+    MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, VERIFIED,
+};
 use graph_backup_operator::api::names::{BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -72,7 +74,7 @@ fn is_over(status: &Value) -> bool {
 
 fn complete(backup: &Value, wrong: &mut impl FnMut(&str)) {
     let status = &backup["status"];
-    for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED] {
+    for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED, SEEDABLE] {
         if truth(status, kind) == "absent" {
             wrong(&format!("condition {kind} is absent"));
         }
