@@ -58,6 +58,18 @@ async fn a_member_whose_id_belongs_to_another_process_ends() {
     assert!(second.log().contains("another process is member 2"), "{}", second.log());
 }
 
+/// Servers before 3.3.4 can keep a znode of a session that is over. One that is nobody's from the start is no different.
+#[tokio::test]
+async fn a_registration_that_no_session_owns_is_removed() {
+    let (ensemble, _first, store) = cluster().await;
+    ensemble.put(&format!("{}/ha-servers/2", store.root_path()), b"").await;
+    let mut second = Member::new(2, &ensemble, DEFAULT_CLUSTER_NAME);
+    second.start();
+    let joined = async || second.state().await.filter(|state| state.ready);
+    wait_for("the member to join", Duration::from_secs(110), joined).await;
+    assert!(second.log().contains("which ZooKeeper kept of a session that is over"), "{}", second.log());
+}
+
 /// One cause of a hang that no registration explains: the cluster's pointer names another store than the member's.
 #[tokio::test]
 async fn a_member_that_cannot_join_ends_in_time() {

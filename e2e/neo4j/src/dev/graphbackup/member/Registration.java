@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.util.List;
 import org.apache.zookeeper.KeeperException;
 import org.apache.zookeeper.ZooKeeper;
+import org.apache.zookeeper.data.Stat;
 
 /**
  * What the last process of this member has left in ZooKeeper.
@@ -34,21 +35,18 @@ final class Registration {
      */
     void waitUntilGone() throws InterruptedException {
         long end = 0;
-        String last = null;
+        String last = "";
         while (true) {
-            Found found = look();
-            if (found != null) {
-                if (found.path() == null) {
-                    return;
-                }
-                end = end == 0 ? System.nanoTime() + (found.sessionTimeoutMs() + MARGIN_MS) * 1_000_000 : end;
-                if (!found.path().equals(last)) {
-                    settings.log("waiting for its last registration to go: " + found.path());
-                    last = found.path();
-                }
-                if (System.nanoTime() >= end) {
-                    throw new IllegalStateException("another process is member " + settings.serverId() + ": " + last + " stays");
-                }
+            Found found = look(end != 0 && System.nanoTime() >= end);
+            if (found != null && found.path() == null) {
+                return;
+            }
+            if (found != null && end == 0) {
+                end = System.nanoTime() + (found.sessionTimeoutMs() + MARGIN_MS) * 1_000_000;
+            }
+            if (found != null && !found.path().equals(last)) {
+                last = found.path();
+                settings.log("waiting for its last registration to go: " + last);
             }
             Thread.sleep(PAUSE_MS);
         }
@@ -58,13 +56,20 @@ final class Registration {
     private record Found(String path, long sessionTimeoutMs) {}
 
     /** One look with a session of its own, or null if the ensemble does not answer. */
-    private Found look() throws InterruptedException {
+    private Found look(boolean late) throws InterruptedException {
         ZooKeeper ensemble = null;
         try {
             int timeout = Integer.parseInt(settings.database().get("ha.zk_session_timeout"));
             ensemble = new ZooKeeper(settings.database().get("ha.coordinators"), timeout, event -> {});
-            String path = registered(ensemble);
-            return new Found(path, ensemble.getSessionTimeout());
+            for (String path : paths(ensemble)) {
+                Stat stat = ensemble.exists(path, false);
+                if (stat != null && late) {
+                    removeIfNobodys(ensemble, path, stat);
+                } else if (stat != null) {
+                    return new Found(path, ensemble.getSessionTimeout());
+                }
+            }
+            return new Found(null, 0);
         } catch (KeeperException | IOException e) {
             settings.log("ZooKeeper does not answer: " + e);
             return null;
@@ -75,21 +80,27 @@ final class Registration {
         }
     }
 
-    private String registered(ZooKeeper ensemble) throws KeeperException, InterruptedException {
+    /**
+     * Servers before 3.3.4 can keep a znode whose session was closed while they created it (ZOOKEEPER-1208), for ever:
+     * it is deleted if the leader knows no such session.
+     */
+    private void removeIfNobodys(ZooKeeper ensemble, String path, Stat stat) throws KeeperException, InterruptedException {
+        if (!Sessions.isOver(settings.database().get("ha.coordinators"), stat.getEphemeralOwner())) {
+            throw new IllegalStateException("another process is member " + settings.serverId() + ": " + path + " stays");
+        }
+        settings.log("removing " + path + ", which ZooKeeper kept of a session that is over");
+        ensemble.delete(path, stat.getVersion());
+    }
+
+    private List<String> paths(ZooKeeper ensemble) throws KeeperException, InterruptedException {
         byte[] pointer;
         try {
             pointer = ensemble.getData(cluster, false, null);
         } catch (KeeperException.NoNodeException e) {
-            return null; // A fresh ensemble.
+            return List.of(); // A fresh ensemble.
         }
         ByteBuffer storeId = ByteBuffer.wrap(pointer);
         String root = "/" + storeId.getLong() + "_" + storeId.getLong();
-        for (String parent : List.of("ha-servers", "compatibility-1.8")) {
-            String path = root + "/" + parent + "/" + settings.serverId();
-            if (ensemble.exists(path, false) != null) {
-                return path;
-            }
-        }
-        return null;
+        return List.of(root + "/ha-servers/" + settings.serverId(), root + "/compatibility-1.8/" + settings.serverId());
     }
 }
