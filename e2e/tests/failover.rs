@@ -4,7 +4,7 @@ use crate::support::{Backup, Copy, Database, claim, client, marker, real_tool_in
 use serde_json::json;
 
 /// The real tool, and a wait after it in which the test acts: the tool ends only when its file is there.
-fn tool_that_waits(go: &str) -> serde_json::Value {
+pub fn tool_that_waits(go: &str) -> serde_json::Value {
     let script = format!(
         "neo4j-backup \"$@\" && echo waiting for {go} && i=0 && while [ ! -e {go} ] && [ $i -lt 240 ]; do sleep 1; i=$((i + 1)); done && echo Done"
     );

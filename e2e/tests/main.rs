@@ -8,6 +8,7 @@
 )]
 
 mod adopt;
+mod away;
 mod backup;
 mod cold;
 mod conformance;
@@ -16,6 +17,11 @@ mod failover;
 mod failures;
 mod full;
 mod incremental;
+mod index;
 mod lost;
+mod restored;
 mod rights;
+mod seed;
+mod sidecar;
 mod support;
+mod terminating;

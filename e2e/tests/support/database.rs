@@ -19,9 +19,10 @@ const MEMBERS: usize = 3;
 /// How long a fail-over, a start and a store copy may take together on a busy machine.
 const FORMS: Duration = Duration::from_secs(240);
 
-/// The three members.
+/// The three members of a StatefulSet.
 pub struct Database {
     pods: Api<Pod>,
+    set: String,
 }
 
 /// One member as it answers right now.
@@ -38,7 +39,12 @@ pub struct Member {
 impl Database {
     /// Waits until all members are in and one of them is master.
     pub async fn ready(client: &Client) -> Self {
-        let database = Self { pods: Api::namespaced(client.clone(), NAMESPACE) };
+        Self::ready_in(client, "neo4j").await
+    }
+
+    /// The same for the members of another StatefulSet.
+    pub async fn ready_in(client: &Client, set: &str) -> Self {
+        let database = Self { pods: Api::namespaced(client.clone(), NAMESPACE), set: set.to_owned() };
         database.whole().await;
         database
     }
@@ -55,7 +61,7 @@ impl Database {
     pub async fn members(&self) -> Vec<Member> {
         let mut members = Vec::new();
         for ordinal in 0..MEMBERS {
-            let name = format!("neo4j-{ordinal}");
+            let name = format!("{}-{ordinal}", self.set);
             let Ok(Some(pod)) = self.pods.get_opt(&name).await else { continue };
             let Some(ip) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else { continue };
             let Some(state) = ask(&ip, "GET", "/").await.filter(|state| state["ready"] == true) else { continue };
@@ -98,10 +104,42 @@ impl Database {
         (held, eventually("another master", FORMS, another).await)
     }
 
+    /// Writes nodes through every member, slaves as well; then waits until each member holds them all.
+    pub async fn write_through_all(&self, marker: &str, count: u64) {
+        let members = self.members().await;
+        for member in &members {
+            let written = write(&member.ip, marker, count, 100).await;
+            assert!(written.is_some(), "{} (master: {}) takes no write", member.pod, member.is_master);
+        }
+        let expected = count * members.len() as u64;
+        for member in &members {
+            let pulled = || async {
+                let answer = ask(&member.ip, "GET", &format!("/nodes/count?marker={marker}")).await?;
+                (answer["nodes"] == expected).then_some(())
+            };
+            eventually(&format!("{} holds {expected} nodes", member.pod), Duration::from_secs(60), pulled).await;
+        }
+    }
+
+    /// Nodes with this marker, as the master counts them.
+    pub async fn count(&self, marker: &str) -> u64 {
+        let master = self.master().await;
+        let answer = ask(&master.ip, "GET", &format!("/nodes/count?marker={marker}")).await.unwrap();
+        answer["nodes"].as_u64().unwrap()
+    }
+
     /// Writes nodes with a marker and returns when they are committed.
     pub async fn write(&self, marker: &str, count: u64, bytes: u64) {
         let master = self.master().await;
         write(&master.ip, marker, count, bytes).await.expect("the master takes the nodes");
+    }
+
+    /// Commits nodes that the legacy index `index` finds as `title` = `value`. All of it is to be encoded for a URL.
+    pub async fn index(&self, index: &str, value: &str, count: u64) {
+        let master = self.master().await;
+        let path = format!("/index?index={index}&key=title&value={value}&count={count}");
+        let answer = ask(&master.ip, "POST", &path).await.expect("the master takes the nodes");
+        assert_eq!(answer["created"], count);
     }
 
     /// Writes nodes in the background until it is told to stop. The first ones are committed when this returns.

@@ -9,8 +9,10 @@ pub use object::{Backup, claim, claim_in};
 pub use point::Copy;
 
 use kube::{Client, Config};
+use serde_json::Value;
 use std::future::Future;
-use std::process::{Command, Output};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Namespace of the database, its backups and their claims.
@@ -54,7 +56,7 @@ pub fn marker(name: &str) -> String {
 }
 
 /// A command of the tool: a script that is given the arguments of the real one as `"$@"`.
-pub fn real_tool_in(script: &str) -> serde_json::Value {
+pub fn real_tool_in(script: &str) -> Value {
     serde_json::json!(["sh", "-c", script, "tool", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"])
 }
 
@@ -73,8 +75,19 @@ pub fn kubectl(arguments: &[&str]) -> String {
 
 /// Runs kubectl, which has to fail; gives what it says.
 pub fn kubectl_refused(arguments: &[&str], stdin: &str) -> String {
-    use std::io::Write;
-    use std::process::Stdio;
+    let Output { status, stderr, .. } = kubectl_fed(arguments, stdin);
+    assert!(!status.success(), "kubectl {arguments:?} was expected to be refused");
+    String::from_utf8(stderr).unwrap()
+}
+
+/// Runs kubectl with objects on its standard input; fails the test when kubectl fails.
+pub fn kubectl_with(arguments: &[&str], objects: &Value) -> String {
+    let Output { status, stdout, stderr } = kubectl_fed(arguments, &objects.to_string());
+    assert!(status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+fn kubectl_fed(arguments: &[&str], stdin: &str) -> Output {
     let mut child = Command::new("kubectl")
         .args(arguments)
         .stdin(Stdio::piped())
@@ -83,9 +96,7 @@ pub fn kubectl_refused(arguments: &[&str], stdin: &str) -> String {
         .spawn()
         .expect("kubectl is on the PATH");
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
-    assert!(!status.success(), "kubectl {arguments:?} was expected to be refused");
-    String::from_utf8(stderr).unwrap()
+    child.wait_with_output().unwrap()
 }
 
 /// Scales a workload and waits until it has that many ready pods, or none at all.

@@ -50,6 +50,11 @@ impl Backup {
         Self { api, name: name.to_owned() }
     }
 
+    /// An object that somebody else created.
+    pub fn existing(client: &Client, name: &str) -> Self {
+        Self { api: Api::namespaced(client.clone(), NAMESPACE), name: name.to_owned() }
+    }
+
     /// The present status.
     pub async fn status(&self) -> GraphBackupStatus {
         self.api.get(&self.name).await.unwrap().status.unwrap_or_default()
