@@ -89,6 +89,7 @@ chart: ## the Helm chart: lint, tests, README
 .PHONY: integration
 integration: ## real ZooKeeper, real Neo4j members, the real tool, on loopback
 	e2e/neo4j/build
+	e2e/zookeeper/build
 	cargo test --locked --features integration --test integration
 
 .PHONY: seeds

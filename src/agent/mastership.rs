@@ -15,12 +15,15 @@ use crate::api::{Fence, Movement, Reason, Remedy};
 use crate::discovery::probe::{ProbeError, Transaction};
 use crate::discovery::{Discovery, DiscoveryError, Network};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between two looks.
 pub(super) const PAUSE: Duration = Duration::from_secs(2);
 /// How often the master may answer with an exception before what it was asked counts as not to be told.
 pub(super) const EXCEPTIONS_MAX: u32 = 5;
+/// How long a master whose mastership stands may leave a question unanswered before that counts as not to be told. A master
+/// that died loses its registration sooner, and with it its mastership.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
 
 /// What is watched, and how.
 #[derive(Clone, Copy)]
@@ -45,14 +48,15 @@ impl Mastership<'_> {
 
     /// Reads the fence after the tool, and holds the copy's witness against what the master serves.
     ///
-    /// Whatever may pass is asked again until the run's deadline, the only bound on the time that this takes. What the master
-    /// cannot show is told in the log and is no failure: the fence did not move, and a parent's history was proved before.
+    /// A look-up that fails is repeated until the run's deadline, the only bound on the time that this takes. What the master
+    /// cannot show, or does not answer within [`SILENCE_MAX`], is told in the log and is no failure: the fence did not move,
+    /// and a parent's history was proved before.
     pub async fn after(&self, witness: Option<&Witness>) -> Result<Fence, Failure> {
         let _step = start(Step::FenceAfter);
-        let mut exceptions = 0;
+        let mut unanswered = Unanswered::default();
         let mut problem = None;
         loop {
-            let look = self.stop.unless_stopped(self.look_and_compare(witness, &mut exceptions)).await;
+            let look = self.stop.unless_stopped(self.look_and_compare(witness, &mut unanswered)).await;
             let failure = match look {
                 Err(cause) => return Err(unproved(cause, problem)),
                 Ok(Ok(fence)) => return Ok(fence),
@@ -85,7 +89,7 @@ impl Mastership<'_> {
         Ok(located.fence)
     }
 
-    async fn look_and_compare(&self, witness: Option<&Witness>, exceptions: &mut u32) -> Result<Fence, Halt> {
+    async fn look_and_compare(&self, witness: Option<&Witness>, unanswered: &mut Unanswered) -> Result<Fence, Halt> {
         let fence = self.look("while the tool ran").await?;
         let Some(witness) = witness else { return Ok(fence) };
         let (id, member) = (witness.id(), fence.endpoint());
@@ -98,16 +102,30 @@ impl Mastership<'_> {
             Judgement::Untold(problem) => tell(&problem),
             Judgement::NoAnswer(error) => {
                 let failure = witness::no_answer(member, &error);
-                if failure.reason == Reason::MemberFailed {
-                    *exceptions += 1;
-                }
-                if *exceptions < EXCEPTIONS_MAX {
+                if unanswered.again(failure.reason, Instant::now()) {
                     return Err(Halt::Passing(failure));
                 }
                 tell(&failure.message);
             }
         }
         Ok(fence)
+    }
+}
+
+/// Questions that a master with its mastership did not answer.
+#[derive(Default)]
+struct Unanswered {
+    exceptions: u32,
+    /// When the first question had no answer.
+    since: Option<Instant>,
+}
+
+impl Unanswered {
+    /// Counts one more, at `now`, and says whether to ask again.
+    fn again(&mut self, reason: Reason, now: Instant) -> bool {
+        self.exceptions += u32::from(reason == Reason::MemberFailed);
+        let since = *self.since.get_or_insert(now);
+        self.exceptions < EXCEPTIONS_MAX && now.duration_since(since) < SILENCE_MAX
     }
 }
 
@@ -204,6 +222,19 @@ mod tests {
         assert!(failure.message.starts_with(said), "{}", failure.message);
         assert_eq!(unproved(deadline, None).reason, Reason::DeadlineExceeded);
         assert_eq!(unproved(StopCause::Signal(Signal::TERM), Some(problem)).reason, Reason::Interrupted);
+    }
+
+    #[test]
+    fn a_master_that_leaves_questions_unanswered_is_asked_for_a_while() {
+        let start = Instant::now();
+        let mut silent = Unanswered::default();
+        for seconds in [0, 7, 150, 299] {
+            assert!(silent.again(Reason::MasterUnreachable, start + Duration::from_secs(seconds)), "{seconds} s");
+        }
+        assert!(!silent.again(Reason::MasterUnreachable, start + SILENCE_MAX));
+        let mut failing = Unanswered::default();
+        let asked = (1..100).take_while(|_| failing.again(Reason::MemberFailed, start)).count();
+        assert_eq!(asked + 1, EXCEPTIONS_MAX as usize);
     }
 
     #[test]
