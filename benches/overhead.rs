@@ -150,7 +150,6 @@ impl Bench {
             boot_command: None,
             deadline_seconds: 3600,
             image: "neo4j:1.8".into(),
-            dead_pods: Vec::new(),
         }
     }
 }

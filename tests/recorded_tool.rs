@@ -64,6 +64,7 @@ fn each_case_has_its_reason() {
         let (stdout, stderr) = (read("stdout"), read("stderr"));
         let report = names(&folder).into_iter().find(|name| is_inconsistency_report(name));
         let output = ToolOutput {
+            free_bytes: None,
             ending: Ending::Exited(code),
             stdout: &stdout,
             stderr: &stderr,

@@ -7,7 +7,9 @@ use super::blocking::blocking;
 use super::boot;
 use super::cold;
 use super::forward;
+use super::index_names;
 use super::inspect;
+use super::io_kind;
 use super::layout::Layout;
 use super::lock;
 use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, STORE_FOLDER, ToolRecord};
@@ -25,10 +27,13 @@ use super::tool::{self, Placeholders, ToolRun};
 use super::tool_output::{self, Ending, ToolOutput};
 use super::tree::{self, Purpose};
 use super::verdict::{Failure, Published, Verdict, cut};
+use super::write_back::WriteBack;
 use crate::api::{CopiedBy, Endpoint, Fence, Reason, Seed, Source, Verification};
 use crate::discovery::Network;
 use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 mod seeding;
@@ -133,28 +138,42 @@ impl<'a> Attempt<'a> {
 
     async fn make(&self) -> Result<Published, Failure> {
         let _lock = self.lock().await?;
+        let dead = self.remove_dead_partials().await;
         if target::exists(&self.layout.point_folder())? {
             return self.recognise().await;
         }
-        self.remove_dead_partials().await?;
+        dead?;
+        let cluster_folder = self.layout.cluster_folder();
+        let watch = blocking(move || WriteBack::watch(&cluster_folder));
+        let write_back = self.with.stop.unless_stopped(watch).await??;
         let fence_before = self.fence_before().await?;
         target::make_partial(&self.partial)?;
-        match self.copy_and_publish(fence_before).await {
+        match Box::pin(self.copy_and_publish(fence_before, &write_back)).await {
             Ok(published) => Ok(published),
             Err(failure) => Err(self.clean_up(failure).await),
         }
     }
 
-    async fn copy_and_publish(&self, fence_before: Fence) -> Result<Published, Failure> {
+    async fn copy_and_publish(&self, fence_before: Fence, write_back: &WriteBack) -> Result<Published, Failure> {
         let copied = self.copy(fence_before).await?;
+        self.write_back(write_back).await?;
         let mut manifest = self.hash(copied).await?;
         if let Some(command) = &self.run.boot_command {
             manifest.boot = Some(boot::boot(&self.partial, command, manifest.bytes, self.with.stop).await?);
         }
         let digest = self.write_manifest(&manifest)?;
-        let published = self.verify(&manifest, digest).await?;
-        self.publish()?;
+        let published = self.verify(manifest, digest).await?;
+        // A run that was told to stop ends here at the latest.
+        self.write_back(write_back).await?;
+        self.publish().await?;
         Ok(published)
+    }
+
+    /// Waits until what was written has reached the device, or until the run has to end.
+    async fn write_back(&self, write_back: &WriteBack) -> Result<(), Failure> {
+        let _step = start(Step::WriteBack);
+        let write_back = write_back.clone();
+        self.with.stop.unless_stopped(blocking(move || write_back.finish())).await?
     }
 
     async fn lock(&self) -> Result<lock::Lock, Failure> {
@@ -172,17 +191,16 @@ impl<'a> Attempt<'a> {
             _ => failure,
         })?;
         // Whoever renamed it may have died before it was flushed.
-        target::flush(&self.layout.cluster_folder())?;
+        let point = self.layout.point_folder();
+        blocking(move || Ok(target::flush_name(&point)?)).await?;
         progress::message(Step::Recognise, "an earlier attempt published this point; nothing is run again");
         Ok(published)
     }
 
-    /// Partials of pods that the operator knows to be gone; the lock is held, so they cannot be in the making.
+    /// The partials of earlier attempts. The lock is held, so nobody works on them, whatever became of their pods.
     async fn remove_dead_partials(&self) -> Result<(), Failure> {
-        for (partial, pod) in target::partials_of(&self.layout, &self.run.owner.uid)? {
-            if self.run.dead_pods.contains(&pod) {
-                blocking(move || Ok(target::remove_partial(&partial)?)).await?;
-            }
+        for (partial, _) in target::partials_of(&self.layout, &self.run.owner.uid)? {
+            blocking(move || Ok(target::remove_partial(&partial)?)).await?;
         }
         Ok(())
     }
@@ -280,12 +298,11 @@ impl<'a> Attempt<'a> {
 
     /// Copies the parent's store into the partial.
     async fn forward(&self, found: Found) -> Result<(Found, CopiedBy), Failure> {
-        let (store, stop, verification) = (self.store(), self.with.stop.clone(), self.run.verification);
+        let (store, stop) = (self.store(), self.with.stop.clone());
         blocking(move || {
             let copied_by = forward::copy(&found, &store, &stop)?;
-            if verification != Verification::None {
-                forward::compare(&found, &store, &stop)?;
-            }
+            // Also with `verification: None`: a later point over this one would vouch for what it was given.
+            forward::compare(&found, &store, &stop)?;
             Ok((found, copied_by))
         })
         .await
@@ -302,10 +319,12 @@ impl<'a> Attempt<'a> {
     /// Runs the tool against the member, or against the relay that leads to it if there is a limit.
     async fn run_tool(&self, mode: Mode) -> Result<Store, Failure> {
         let member = self.run.fence.endpoint();
+        // A store that was copied forward may hold one of a run long ago.
+        let old_reports = inconsistency_reports(&self.store())?;
         let Some(limit) = self.run.bandwidth_limit else {
             let command = self.command(mode, member)?;
             let tool = tool::run(Step::Tool, &command, self.with.stop).await?;
-            let header = self.judge(&tool)?;
+            let header = self.judge(&tool, &old_reports)?;
             return Ok(self.made_by(command, &tool, header));
         };
         let relay = Relay::listen(member, limit, self.with.discovery).await.map_err(|error| {
@@ -313,7 +332,7 @@ impl<'a> Attempt<'a> {
         })?;
         let command = self.command(mode, relay.endpoint())?;
         let tool = relay.during(tool::run(Step::Tool, &command, self.with.stop)).await?;
-        let header = self.judge(&tool).map_err(|failure| relay.explain(failure))?;
+        let header = self.judge(&tool, &old_reports).map_err(|failure| relay.explain(failure))?;
         Ok(self.made_by(command, &tool, header))
     }
 
@@ -331,16 +350,17 @@ impl<'a> Attempt<'a> {
         Store { tool: Some(record), catch_up: Vec::new(), seed: None, header, data_from: tool.from, data_to: tool.to }
     }
 
-    fn judge(&self, tool: &ToolRun) -> Result<StoreHeader, Failure> {
+    fn judge(&self, tool: &ToolRun, old_reports: &BTreeSet<String>) -> Result<StoreHeader, Failure> {
         let _step = start(Step::Judge);
         let store = self.store();
-        let report = inconsistency_report(&store);
+        let reports = inconsistency_reports(&store)?;
         tool_output::judge(&ToolOutput {
             ending: tool.ending,
             stdout: &tool.stdout.end,
             stderr: &tool.stderr.end,
+            free_bytes: space::free(self.with.mount).ok().flatten(),
             left_neostore: store.join(store_header::FILE_NAME).is_file(),
-            left_report: report.as_deref(),
+            left_report: reports.difference(old_reports).next().map(String::as_str),
         })?;
         let header = store_header::read(&store).map_err(|error| {
             Failure::new(Reason::ToolLeftNoStore, format!("the tool reported success but left no store: {error}"))
@@ -351,6 +371,7 @@ impl<'a> Attempt<'a> {
                 format!("the tool copied store {} instead of {}", header.store_id, self.run.place.cluster),
             ));
         }
+        index_names::check(&store)?;
         Ok(header)
     }
 
@@ -407,10 +428,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Reads the copy back as a later reader will, if the backup asks for it.
-    async fn verify(&self, manifest: &Manifest, digest: String) -> Result<Published, Failure> {
+    async fn verify(&self, manifest: Manifest, digest: String) -> Result<Published, Failure> {
         match self.run.verification {
-            Verification::None => Ok(Published::of(manifest, digest, false)),
+            Verification::None => Ok(Published::of(&manifest, digest, false)),
             Verification::Quick | Verification::Boot => {
+                // It is read back: two of them at once would be many megabytes for a store of many files.
+                drop(manifest);
                 let published = self.examine(self.partial.clone()).await?;
                 if published.manifest_digest == digest {
                     Ok(published)
@@ -426,12 +449,10 @@ impl<'a> Attempt<'a> {
         blocking(move || inspect::examine(&folder, Some(&owner), &place, &stop)).await
     }
 
-    fn publish(&self) -> Result<(), Failure> {
+    async fn publish(&self) -> Result<(), Failure> {
         let _step = start(Step::Publish);
-        if let Some(cause) = self.with.stop.cause() {
-            return Err(cause.into());
-        }
-        Ok(target::publish(&self.partial, &self.layout.point_folder())?)
+        let (partial, point) = (self.partial.clone(), self.layout.point_folder());
+        blocking(move || Ok(target::publish(&partial, &point)?)).await
     }
 
     /// What the engine could not open stays, under a name that nobody takes for a point, for those who want to know why.
@@ -463,10 +484,16 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Name of a report of inconsistencies in the store.
-fn inconsistency_report(store: &Path) -> Option<String> {
-    let names = fs::read_dir(store).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.into_iter().find(|name| tool_output::is_inconsistency_report(name))
+/// Names of the reports of inconsistencies in the store.
+fn inconsistency_reports(store: &Path) -> Result<BTreeSet<String>, Failure> {
+    let list = || -> io::Result<BTreeSet<String>> {
+        if !store.exists() {
+            return Ok(BTreeSet::new());
+        }
+        let names = fs::read_dir(store)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.filter(|name| name.as_ref().map_or(true, |name| tool_output::is_inconsistency_report(name))).collect()
+    };
+    list().map_err(|error| io_kind::target_failure(&format!("cannot list {}: {error}", store.display()), &error))
 }
 
 /// Whether an incremental copy failed for what a full one does not need.
@@ -478,5 +505,6 @@ fn asks_for_full(reason: Reason) -> bool {
             | Reason::LogsPruned
             | Reason::MemberFailed
             | Reason::StoreMismatch
+            | Reason::NamesReplaced
     )
 }

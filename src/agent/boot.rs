@@ -8,12 +8,17 @@ use super::stop::Stop;
 use super::target;
 use super::tool;
 use super::tool_output::{Ending, last_words};
-use super::verdict::Failure;
+use super::verdict::{Failure, cut};
 use crate::api::{Boot, Reason};
 use std::path::Path;
 
 /// Folder of the scratch copy beside the store, while the engine has it.
 const SCRATCH_FOLDER: &str = "boot";
+const SIGKILL: i32 = 9;
+/// A shell's exit code for a command that was killed by `SIGKILL`.
+const KILLED_IN_SHELL: i32 = 128 + SIGKILL;
+/// Bytes of the command in a message.
+const COMMAND_BYTES_MAX: usize = 200;
 /// Where the shell of Neo4j 1.3 to 1.8 tells the number of nodes (`dbinfo -g "Primitive count"`).
 const NODES: &str = "NumberOfNodeIdsInUse";
 /// The same for relationships.
@@ -51,16 +56,28 @@ async fn run(
             command,
             stdout_sha256: run.stdout.sha256,
         }),
-        ending => {
-            let ended = match ending {
-                Ending::Exited(code) => format!("ended with exit code {code}"),
-                Ending::Killed(signal) => format!("was killed by signal {signal}"),
-            };
-            let said = last_words(&run.stdout.end, &run.stderr.end);
-            let message = format!("the command that opens a copy of the store ({}) {ended}; {said}", command.join(" "));
-            Err(Failure::new(Reason::BootFailed, message))
-        }
+        ending => Err(judge(ending, &command, &last_words(&run.stdout.end, &run.stderr.end))),
     }
+}
+
+/// Why the command did not open the copy, with what it said last.
+fn judge(ending: Ending, command: &[String], said: &str) -> Failure {
+    let (reason, ended, advice) = match ending {
+        Ending::Exited(126 | 127) => (
+            Reason::ToolNotFound,
+            "cannot be executed".to_owned(),
+            "; set spec.tool.bootCommand to one that spec.tool.image has",
+        ),
+        Ending::Killed(SIGKILL) | Ending::Exited(KILLED_IN_SHELL) => {
+            let advice =
+                "; most likely the pod's memory limit was reached: raise it in spec.tool.podTemplate.resources";
+            (Reason::ToolKilled, "was killed".to_owned(), advice)
+        }
+        Ending::Exited(code) => (Reason::BootFailed, format!("ended with exit code {code}"), ""),
+        Ending::Killed(signal) => (Reason::BootFailed, format!("was killed by signal {signal}"), ""),
+    };
+    let command = cut(&command.join(" "), COMMAND_BYTES_MAX).to_owned();
+    Failure::new(reason, format!("the command that opens a copy of the store ({command}) {ended}; {said}{advice}"))
 }
 
 /// The number that follows `"name":` in what the command wrote.
@@ -74,6 +91,14 @@ pub fn count(said: &str, name: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_did_not_run_says_nothing_of_the_store() {
+        let reason = |ending| judge(ending, &["x".to_owned()], "it said nothing").reason;
+        assert_eq!([reason(Ending::Exited(126)), reason(Ending::Exited(127))], [Reason::ToolNotFound; 2]);
+        assert_eq!([reason(Ending::Killed(9)), reason(Ending::Exited(137))], [Reason::ToolKilled; 2]);
+        assert_eq!([reason(Ending::Exited(1)), reason(Ending::Killed(11))], [Reason::BootFailed; 2]);
+    }
 
     #[test]
     fn counts_are_read_as_the_shell_writes_them() {

@@ -4,6 +4,7 @@
 //! of the cluster, it was shut down cleanly, nothing changed it between the first look and the last, and the master shares
 //! its history.
 
+use super::blocking::blocking;
 use super::forward;
 use super::history;
 use super::layout::Layout;
@@ -76,10 +77,15 @@ pub async fn check(run: &BackupRun, mount: &Path, source: &Path, stop: &Stop) ->
     let layout = Layout::new(mount, &run.place)?;
     target::prepare(&layout)?;
     let _lock = stop.unless_stopped(lock::take(&layout.lock_file())).await??;
-    let source = source.join(store_path);
-    let header = store_header::read(&source).map_err(unreadable)?;
-    require_store(header.store_id, run.place.cluster)?;
-    let listing = list_live(&source)?;
+    let (source, cluster, mount) = (source.join(store_path), run.place.cluster, mount.to_owned());
+    stop.unless_stopped(blocking(move || check_source(&source, cluster, &mount))).await?
+}
+
+/// Whether the store is there, can be read, and has room on the target.
+fn check_source(source: &Path, cluster: StoreId, mount: &Path) -> Result<(), Failure> {
+    let header = store_header::read(source).map_err(unreadable)?;
+    require_store(header.store_id, cluster)?;
+    let listing = list_live(source)?;
     for (path, _) in &listing.files {
         // The member may have removed it since it was listed.
         match tree::open(&source.join(path)) {

@@ -12,7 +12,7 @@ use super::run::{
     AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, SOURCE_MOUNT,
     TARGET_MOUNT,
 };
-use super::stop::Stop;
+use super::stop::{Stop, StopCause};
 use super::verdict::{Failure, MESSAGE_PATH, Verdict};
 use crate::api::Reason;
 use crate::discovery::Network;
@@ -27,6 +27,13 @@ use std::time::Duration;
 
 /// The agent's own permissions for new files: all for the volume's group, nothing for others.
 const UMASK: u32 = 0o007;
+/// From the signal to the end of a run that cannot stop. The tool has two times [`GRACE`](super::tool::GRACE) of it, and the
+/// kubelet kills after 30 seconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(27);
+/// The same after the deadline. Its Job has a minute more.
+const DEADLINE_PATIENCE: Duration = Duration::from_secs(55);
+/// How long the end waits for a log that nobody reads. The verdict is written by then.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// A check and an inspection have no deadline of their own; their Jobs have.
 const NO_DEADLINE: Duration = Duration::from_hours(365 * 24);
 
@@ -78,8 +85,8 @@ pub fn run(command: AgentCommand) -> ExitCode {
     match command {
         AgentCommand::Backup(paths) => conclude(&paths.verdict, &in_runtime(run_backup(&paths))),
         AgentCommand::Check(paths) => conclude(&paths.verdict, &in_runtime(run_check(&paths))),
-        AgentCommand::Inspect(paths) => conclude(&paths.verdict, &in_runtime(run_inspect(&paths.target))),
-        AgentCommand::Prune(paths) => conclude(&paths.verdict, &in_runtime(run_prune(&paths.target))),
+        AgentCommand::Inspect(paths) => conclude(&paths.verdict, &in_runtime(run_inspect(&paths))),
+        AgentCommand::Prune(paths) => conclude(&paths.verdict, &in_runtime(run_prune(&paths))),
         AgentCommand::Install { to } => match install(&to) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -91,12 +98,17 @@ pub fn run(command: AgentCommand) -> ExitCode {
     }
 }
 
-/// One thread for all that waits, further ones only for what blocks. The tool is started by this thread, which lives as
-/// long as the process: the kernel ties the tool's life to it.
+/// This thread for the run, one for signals and clocks, further ones only for what blocks. The tool is started by this
+/// thread, which lives as long as the process: the kernel ties the tool's life to it.
 fn in_runtime(work: impl Future<Output = Result<Verdict, Failure>>) -> Verdict {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let verdict = match runtime {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            let verdict = runtime.block_on(work);
+            // What still blocks a thread, such as a volume that does not answer, must not hold up the verdict.
+            runtime.shutdown_background();
+            verdict
+        }
         Err(error) => Err(Failure::new(Reason::AgentFailed, format!("cannot start the agent: {error}"))),
     };
     verdict.unwrap_or_else(Verdict::Failed)
@@ -106,7 +118,7 @@ async fn run_backup(paths: &Paths) -> Result<Verdict, Failure> {
     let run: BackupRun = read_run()?;
     let pod_uid = variable(POD_UID_VARIABLE)?;
     rustix::process::umask(Mode::from_raw_mode(UMASK));
-    let stop = listen(Duration::from_secs(run.deadline_seconds))?;
+    let stop = listen(Duration::from_secs(run.deadline_seconds), &paths.verdict)?;
     let discovery = Network::default();
     let (mount, source) = (&paths.target, &paths.source);
     let with = Surroundings { discovery: &discovery, mount, source, pod_uid: &pod_uid, stop: &stop };
@@ -116,25 +128,43 @@ async fn run_backup(paths: &Paths) -> Result<Verdict, Failure> {
 async fn run_check(paths: &Paths) -> Result<Verdict, Failure> {
     let run: BackupRun = read_run()?;
     rustix::process::umask(Mode::from_raw_mode(UMASK));
-    let stop = listen(NO_DEADLINE)?;
+    let stop = listen(NO_DEADLINE, &paths.verdict)?;
     cold::check(&run, &paths.target, &paths.source, &stop).await?;
     Ok(Verdict::Ready)
 }
 
-async fn run_inspect(mount: &Path) -> Result<Verdict, Failure> {
+async fn run_inspect(paths: &Paths) -> Result<Verdict, Failure> {
     let run: InspectRun = read_run()?;
-    let stop = listen(NO_DEADLINE)?;
-    Ok(inspect(run, mount, &stop).await)
+    let stop = listen(NO_DEADLINE, &paths.verdict)?;
+    Ok(inspect(run, &paths.target, &stop).await)
 }
 
-async fn run_prune(mount: &Path) -> Result<Verdict, Failure> {
+async fn run_prune(paths: &Paths) -> Result<Verdict, Failure> {
     let run: PruneRun = read_run()?;
-    let stop = listen(NO_DEADLINE)?;
-    Ok(prune(&run, mount, &stop).await)
+    let stop = listen(NO_DEADLINE, &paths.verdict)?;
+    Ok(prune(&run, &paths.target, &stop).await)
 }
 
-fn listen(deadline: Duration) -> Result<Stop, Failure> {
-    Stop::listen(deadline).map_err(|error| Failure::new(Reason::AgentFailed, format!("cannot take signals: {error}")))
+fn listen(deadline: Duration, verdict: &Path) -> Result<Stop, Failure> {
+    let stop = Stop::listen(deadline)
+        .map_err(|error| Failure::new(Reason::AgentFailed, format!("cannot take signals: {error}")))?;
+    tokio::spawn(end_in_time(stop.clone(), verdict.to_owned()));
+    Ok(stop)
+}
+
+/// Ends the process when the run was told to stop and cannot: a system call on a volume that does not answer never returns.
+async fn end_in_time(stop: Stop, verdict: PathBuf) {
+    let cause = stop.stopped().await;
+    tokio::time::sleep(match cause {
+        StopCause::Signal(_) => STOP_PATIENCE,
+        StopCause::Deadline(_) => DEADLINE_PATIENCE,
+    })
+    .await;
+    let failure =
+        Failure::from(cause).and("it did not stop in time, so the process was ended: the volume may not answer");
+    report(&verdict, &Verdict::Failed(failure));
+    progress::finish(LOG_PATIENCE);
+    std::process::exit(1);
 }
 
 fn read_run<T: DeserializeOwned>() -> Result<T, Failure> {
@@ -148,14 +178,19 @@ fn variable(name: &str) -> Result<String, Failure> {
 }
 
 fn conclude(path: &Path, verdict: &Verdict) -> ExitCode {
+    report(path, verdict);
+    progress::finish(LOG_PATIENCE);
+    match verdict {
+        Verdict::Published(_) | Verdict::Pruned | Verdict::Ready => ExitCode::SUCCESS,
+        Verdict::Failed(_) => ExitCode::FAILURE,
+    }
+}
+
+fn report(path: &Path, verdict: &Verdict) {
     let _step = start(Step::Report);
     if let Err(error) = report::write(path, verdict) {
         // The operator then asks the volume.
         progress::message(Step::Report, &format!("cannot write the verdict to {}: {error}", path.display()));
     }
     progress::verdict(verdict);
-    match verdict {
-        Verdict::Published(_) | Verdict::Pruned | Verdict::Ready => ExitCode::SUCCESS,
-        Verdict::Failed(_) => ExitCode::FAILURE,
-    }
 }

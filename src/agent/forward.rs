@@ -4,12 +4,12 @@
 //! cannot, the bytes are copied; holes stay holes.
 
 use super::cold;
+use super::io_kind::{self, Kind, kind};
 use super::parent::Found;
 use super::progress::{self, Meter, Step, start};
 use super::space;
 use super::stop::{Stop, StopCause};
-use super::target;
-use super::tree::{self, Listing, Purpose};
+use super::tree::{self, Listing, Purpose, TreeError};
 use super::verdict::Failure;
 use crate::api::{CopiedBy, Reason};
 use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
@@ -31,7 +31,7 @@ pub fn copy(parent: &Found, to: &Path, stop: &Stop) -> Result<CopiedBy, Failure>
         store: &parent.store,
         bytes: parent.manifest.bytes,
         name: &format!("the earlier point {}", parent.parent.point),
-        unreadable: &|problem| parent.damaged(problem),
+        unreadable: &|problem, error| parent_unreadable(parent, problem, error),
     };
     copy_files(&parent.listing()?, &origin, to, stop)
 }
@@ -45,7 +45,13 @@ pub fn scratch(store: &Path, to: &Path, bytes: u64, stop: &Stop) -> Result<(), F
         store,
         bytes,
         name: "the copy",
-        unreadable: &|problem| Failure::new(Reason::VerificationFailed, format!("the copy {problem}")),
+        unreadable: &|problem, error| {
+            let problem = format!("the copy {problem}");
+            if io_kind::may_pass(error) {
+                return io_kind::target_failure(&problem, error);
+            }
+            Failure::new(Reason::VerificationFailed, problem)
+        },
     };
     copy_files(&tree::list(store)?, &origin, to, stop).map(drop)
 }
@@ -59,7 +65,13 @@ pub fn cold(listing: &Listing, store: &Path, to: &Path, stop: &Stop) -> Result<(
         store,
         bytes,
         name: "the member's store",
-        unreadable: &|problem| cold::unreadable(problem),
+        unreadable: &|problem, error| {
+            if !io_kind::may_pass(error) {
+                return cold::unreadable(problem);
+            }
+            let message = format!("the member's store {problem}; if it persists, check the member's volume");
+            Failure::new(Reason::SourceIoError, message)
+        },
     };
     copy_files(listing, &origin, to, stop).map(drop)
 }
@@ -70,8 +82,8 @@ struct Origin<'a> {
     store: &'a Path,
     bytes: u64,
     name: &'a str,
-    /// What it means that they cannot be read; the text completes a sentence.
-    unreadable: &'a dyn Fn(&str) -> Failure,
+    /// What it means that they cannot be read, because of this error; the text completes a sentence.
+    unreadable: &'a dyn Fn(&str, &io::Error) -> Failure,
 }
 
 fn copy_files(listing: &Listing, origin: &Origin<'_>, to: &Path, stop: &Stop) -> Result<CopiedBy, Failure> {
@@ -84,7 +96,7 @@ fn copy_files(listing: &Listing, origin: &Origin<'_>, to: &Path, stop: &Stop) ->
             return Err(cause.into());
         }
         let source = tree::open(&origin.store.join(path))
-            .map_err(|error| (origin.unreadable)(&format!("cannot be read: {path}: {error}")))?;
+            .map_err(|error| (origin.unreadable)(&format!("cannot be read: {path}: {error}"), &error))?;
         let copy = create(&to.join(path))?;
         if by == CopiedBy::Reflink && !clone(&copy, &source).map_err(|error| cannot("clone", path, &error))? {
             space::require(to, origin.bytes, origin.name)?;
@@ -108,10 +120,24 @@ fn copy_files(listing: &Listing, origin: &Origin<'_>, to: &Path, stop: &Stop) ->
 /// the new manifest would vouch for it.
 pub fn compare(parent: &Found, to: &Path, stop: &Stop) -> Result<(), Failure> {
     let _step = start(Step::Compare);
-    let files = tree::read(to, Purpose::Compare, stop)?;
+    let files = tree::read(to, Purpose::Compare, stop).map_err(|error| match &error {
+        // A clone shares the parent's blocks, and what was copied was flushed by nobody yet: it is the parent that is lost.
+        TreeError::Io { source, .. } if kind(source) == Kind::Medium => {
+            parent.damaged(&format!("cannot be read: {error}"))
+        }
+        _ => error.into(),
+    })?;
     match tree::difference(&parent.manifest.files, &files) {
         None => Ok(()),
         Some(difference) => Err(parent.damaged(&format!("was changed: {difference}"))),
+    }
+}
+
+/// A device that fails twice has lost what it held. One that does not answer has not.
+fn parent_unreadable(parent: &Found, problem: &str, error: &io::Error) -> Failure {
+    match kind(error) {
+        Kind::Away => io_kind::target_failure(&format!("the earlier point {} {problem}", parent.parent.point), error),
+        _ => parent.damaged(problem),
     }
 }
 
@@ -132,7 +158,7 @@ fn create(path: &Path) -> Result<File, Failure> {
 fn clone(copy: &File, source: &File) -> io::Result<bool> {
     match ioctl_ficlone(copy, source) {
         Ok(()) => Ok(true),
-        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => Ok(false),
+        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS | Errno::PERM) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -146,14 +172,14 @@ enum CopyError {
 
 fn explain(error: CopyError, origin: &Origin<'_>, path: &str) -> Failure {
     match error {
-        CopyError::Read(error) => (origin.unreadable)(&format!("cannot be read: {path}: {error}")),
+        CopyError::Read(error) => (origin.unreadable)(&format!("cannot be read: {path}: {error}"), &error),
         CopyError::Write(error) => cannot("copy", path, &error),
         CopyError::Stopped(cause) => cause.into(),
     }
 }
 
 fn cannot(action: &str, path: &str, error: &io::Error) -> Failure {
-    target::failure(&format!("cannot {action} {path} for a copy on the target: {error}"), error)
+    io_kind::target_failure(&format!("cannot {action} {path} for a copy on the target: {error}"), error)
 }
 
 /// Copies `bytes` bytes, data only: what is a hole in `source` is one in `copy`.
@@ -167,13 +193,21 @@ fn copy_bytes(source: &File, copy: &File, bytes: u64, buffer: &mut [u8], stop: &
             }
             let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
             let piece = &mut buffer[..wanted];
-            source.read_exact_at(piece, at).map_err(CopyError::Read)?;
+            read_twice(source, piece, at).map_err(CopyError::Read)?;
             copy.write_all_at(piece, at).map_err(CopyError::Write)?;
             at += wanted as u64;
         }
     }
     // For a hole at the end.
     copy.set_len(bytes).map_err(CopyError::Write)
+}
+
+/// What a device cannot read once it may read the second time.
+fn read_twice(source: &File, piece: &mut [u8], at: u64) -> io::Result<()> {
+    match source.read_exact_at(piece, at) {
+        Err(error) if io_kind::may_pass(&error) => source.read_exact_at(piece, at),
+        done => done,
+    }
 }
 
 /// Where data begin and end, from `at` on; nothing if only a hole is left. Where the file system knows no holes, all is data.

@@ -76,7 +76,7 @@ pub fn examine(folder: &Path, owner: Option<&Owner>, place: &Place, stop: &Stop)
     if published.fits_object() {
         Ok(published)
     } else {
-        Err(unproved("the manifest's depth or times are out of range"))
+        Err(unproved("the manifest's attempt, depth or times are out of range"))
     }
 }
 
@@ -175,6 +175,7 @@ mod tests {
             (|m| m.bytes += 1, Reason::VerificationFailed),
             (|m| m.files.clear(), Reason::VerificationFailed),
             (|m| m.depth = u32::MAX, Reason::VerificationFailed),
+            (|m| m.attempt = u32::MAX, Reason::VerificationFailed),
             (
                 |m| {
                     let endpoint = Endpoint { host: "other".into(), port: 1 };

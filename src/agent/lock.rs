@@ -3,7 +3,8 @@
 //! It is an advisory `flock` on `.lock`. The kernel (or the file server) drops it when its holder is gone, so it is never
 //! broken by age. The file itself stays.
 
-use super::target;
+use super::io_kind;
+use super::mounts;
 use super::verdict::Failure;
 use crate::api::Reason;
 use rustix::fs::{FlockOperation, flock};
@@ -35,6 +36,26 @@ pub enum LockError {
         /// The lock file.
         path: PathBuf,
     },
+    /// `flock` failed.
+    #[error("cannot lock {path}: {source}")]
+    Take {
+        /// The lock file.
+        path: PathBuf,
+        /// What `flock` answered.
+        source: io::Error,
+    },
+    /// The file system is mounted so that `flock` keeps out nobody on other nodes.
+    #[error(
+        "the lock {path} would not be seen on other nodes: the target's file system ({kind}) is mounted with {option}"
+    )]
+    Local {
+        /// The lock file.
+        path: PathBuf,
+        /// The file system's type, as the kernel names it.
+        kind: String,
+        /// The mount option that makes locks local.
+        option: String,
+    },
     /// The file system has no `flock`.
     #[error("the file system of the target has no file locks: flock on {path} failed: {source}")]
     Unsupported {
@@ -49,10 +70,16 @@ impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
         let message = error.to_string();
         match error {
-            LockError::Open { source, .. } => target::failure(&message, &source),
+            LockError::Open { source, .. } | LockError::Take { source, .. } => {
+                io_kind::target_failure(&message, &source)
+            }
             LockError::Held { .. } => {
                 Self::new(Reason::TargetLocked, format!("{message}; the backup is run again when that one has ended"))
             }
+            LockError::Local { option, .. } => Self::new(
+                Reason::LockUnsupported,
+                format!("{message}; two runs could write at once: mount the volume without {option}"),
+            ),
             LockError::Unsupported { .. } => Self::new(
                 Reason::LockUnsupported,
                 format!(
@@ -88,10 +115,31 @@ fn try_take(path: &Path) -> Result<Option<Lock>, LockError> {
     // Opened for writing because NFS turns flock into a lock on bytes, which needs it.
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o660).open(path).map_err(open)?;
+    refuse_local(path, &file)?;
+    lock(path, file)
+}
+
+/// Locks the file that was opened under this path.
+fn lock(path: &Path, file: File) -> Result<Option<Lock>, LockError> {
+    let open = |source| LockError::Open { path: path.to_owned(), source };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(is_still(path, &file).map_err(open)?.then_some(Lock { _file: file })),
         Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
-        Err(errno) => Err(LockError::Unsupported { path: path.to_owned(), source: errno.into() }),
+        Err(errno @ (Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOLCK | Errno::BADF)) => {
+            Err(LockError::Unsupported { path: path.to_owned(), source: errno.into() })
+        }
+        Err(errno) => Err(LockError::Take { path: path.to_owned(), source: errno.into() }),
+    }
+}
+
+/// Refuses a file system whose locks other nodes do not see.
+fn refuse_local(path: &Path, file: &File) -> Result<(), LockError> {
+    let device = file.metadata().map_err(|source| LockError::Open { path: path.to_owned(), source })?.dev();
+    // Without /proc the lock is what the file system makes of it.
+    let mounts = std::fs::read_to_string(mounts::FILE).unwrap_or_default();
+    match mounts::local_locks(&mounts, device) {
+        None => Ok(()),
+        Some((kind, option)) => Err(LockError::Local { path: path.to_owned(), kind, option }),
     }
 }
 
@@ -123,12 +171,13 @@ mod tests {
     fn a_removed_lock_file_is_not_trusted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".lock");
-        let file = File::create(&path).unwrap();
-        assert!(is_still(&path, &file).unwrap());
+        let opened = || File::create(&path).unwrap();
+        assert!(lock(&path, opened()).unwrap().is_some());
+        let removed = opened();
         std::fs::remove_file(&path).unwrap();
-        assert!(!is_still(&path, &file).unwrap());
+        assert!(lock(&path, removed.try_clone().unwrap()).unwrap().is_none());
         std::fs::write(&path, "").unwrap();
-        assert!(!is_still(&path, &file).unwrap());
+        assert!(lock(&path, removed).unwrap().is_none());
     }
 
     #[tokio::test]

@@ -1,14 +1,14 @@
 //! `manifest.json` on the volume: written once, read by every later run and by the operator's inspection.
 
-use super::digest;
+use super::digest::{self, Digest};
+use super::io_kind;
 use super::manifest::{FILE_NAME, FORMAT_VERSION, Manifest};
-use super::target;
 use super::verdict::{Failure, cut};
 use crate::api::Reason;
 use rustix::fs::OFlags;
 use serde::Deserialize;
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,10 @@ impl From<ManifestError> for Failure {
     fn from(error: ManifestError) -> Self {
         let message = error.to_string();
         match error {
-            ManifestError::Write { source, .. } => target::failure(&message, &source),
+            ManifestError::Write { source, .. } => io_kind::target_failure(&message, &source),
+            ManifestError::Read { source, .. } if io_kind::may_pass(&source) => {
+                io_kind::target_failure(&message, &source)
+            }
             ManifestError::Missing(_) => Self::new(Reason::ManifestMissing, message),
             ManifestError::Newer { .. } => {
                 Self::new(Reason::VerificationFailed, format!("{message}; update the operator"))
@@ -81,21 +84,45 @@ impl From<ManifestError> for Failure {
 pub fn write(folder: &Path, manifest: &Manifest) -> Result<String, ManifestError> {
     let path = folder.join(FILE_NAME);
     let refuse = |source| ManifestError::Write { path: path.clone(), source };
-    let mut bytes = serde_json::to_vec_pretty(manifest).map_err(|error| refuse(error.into()))?;
-    bytes.push(b'\n');
-    if bytes.len() as u64 > BYTES_MAX {
+    let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path).map_err(refuse)?;
+    let mut out = BufWriter::new(Hashed { file, digest: Digest::new(), bytes: 0 });
+    // Not by way of a text in memory: a manifest may have many megabytes.
+    serde_json::to_writer_pretty(&mut out, manifest).map_err(|error| refuse(error.into()))?;
+    out.write_all(b"\n").map_err(refuse)?;
+    let Hashed { file, digest, bytes } = out.into_inner().map_err(|error| refuse(error.into_error()))?;
+    if bytes > BYTES_MAX {
         return Err(ManifestError::TooLarge);
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path).map_err(refuse)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(refuse)?;
-    Ok(digest::labelled(&bytes))
+    file.sync_all().map_err(refuse)?;
+    Ok(format!("sha256:{}", digest.finish()))
+}
+
+/// A file, with the digest of all that was written to it.
+struct Hashed {
+    file: File,
+    digest: Digest,
+    bytes: u64,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Reads the manifest in a point's folder; with it the digest of its bytes, `sha256:<hex>`.
 pub fn read(folder: &Path) -> Result<(Manifest, String), ManifestError> {
     let path = folder.join(FILE_NAME);
     let bytes = read_bounded(&path)?;
-    Ok((decode(&path, &bytes)?, digest::labelled(&bytes)))
+    let digest = digest::labelled(&bytes);
+    Ok((decode(&path, &bytes)?, digest))
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ManifestError> {
@@ -105,7 +132,9 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, ManifestError> {
     };
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(refuse)?;
-    let mut bytes = Vec::new();
+    // At once: growing by doubling would take twice as much.
+    let length = file.metadata().map_err(refuse)?.len().min(BYTES_MAX + 1);
+    let mut bytes = Vec::with_capacity(usize::try_from(length + 1).unwrap_or_default());
     file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(refuse)?;
     if bytes.len() as u64 > BYTES_MAX { Err(ManifestError::TooLarge) } else { Ok(bytes) }
 }
@@ -196,7 +225,7 @@ mod tests {
     #[test]
     fn an_endless_manifest_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let file = fs::File::create(folder.path().join(FILE_NAME)).unwrap();
+        let file = File::create(folder.path().join(FILE_NAME)).unwrap();
         file.set_len(BYTES_MAX + 1).unwrap();
         assert!(matches!(read(folder.path()), Err(ManifestError::TooLarge)));
     }

@@ -6,9 +6,10 @@
 //! The parent is only ever read.
 
 use super::blocking::blocking;
+use super::io_kind::{self, Kind, kind};
 use super::layout::Layout;
 use super::manifest::{Manifest, STORE_FOLDER};
-use super::manifest_file;
+use super::manifest_file::{self, ManifestError};
 use super::mastership::{EXCEPTIONS_MAX, PAUSE};
 use super::progress::{self, Step};
 use super::run::{Parent, Place};
@@ -43,7 +44,10 @@ pub fn find(layout: &Layout, parent: &Parent, place: &Place) -> Result<Found, Fa
         return Err(refuse("is not on the target"));
     }
     target::stays_on_target(layout.mount(), &folder).map_err(|error| refuse(&error.to_string()))?;
-    let (manifest, digest) = manifest_file::read(&folder).map_err(|error| refuse(&error.to_string()))?;
+    let (manifest, digest) = manifest_file::read(&folder).map_err(|error| match &error {
+        ManifestError::Read { source, .. } if kind(source) == Kind::Away => error.into(),
+        _ => refuse(&error.to_string()),
+    })?;
     if digest != parent.manifest_digest {
         return Err(refuse(&format!(
             "has a manifest of digest {digest} where its object names {}",
@@ -72,6 +76,8 @@ impl Found {
     pub fn unreadable(&self, error: TreeError) -> Failure {
         match error {
             TreeError::Stopped(cause) => cause.into(),
+            // A file server that does not answer says nothing of what it holds.
+            TreeError::Io { ref source, .. } if kind(source) == Kind::Away => error.into(),
             error => self.damaged(&format!("cannot be read: {error}")),
         }
     }
@@ -127,6 +133,10 @@ impl Found {
     fn cannot_search(&self, error: WitnessError) -> Failure {
         match error {
             WitnessError::Stopped(cause) => cause.into(),
+            WitnessError::Read { log, source } if kind(&source) == Kind::Away => {
+                let message = format!("the earlier point {} cannot be read: {log}: {source}", self.parent.point);
+                io_kind::target_failure(&message, &source)
+            }
             WitnessError::Read { log, source } => self.damaged(&format!("cannot be read: {log}: {source}")),
         }
     }

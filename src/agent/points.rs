@@ -16,6 +16,10 @@ use std::path::{Path, PathBuf};
 
 /// Longest name of a `GraphBackup`.
 const NAME_BYTES_MAX: usize = 52;
+/// Bytes of a UID that tell two objects of one name apart.
+const UID_BYTES: usize = 8;
+/// What stands for a name that no object can have.
+const UNNAMED: &str = "point";
 /// What stands for the image of a point that no tool made.
 const UNKNOWN_IMAGE: &str = "unknown";
 /// What stands for a source that a manifest does not tell.
@@ -94,17 +98,33 @@ fn seedable(manifest: &Manifest, folder: &Path) -> String {
     line.replace(char::is_control, " ")
 }
 
-/// The name that the object had, with the start of its UID where an older one had it too.
+/// The name that the object had, with the start of its UID where an older one had it too, and with a number where that is
+/// not enough. What the API server would not take in a name is left out.
 fn name(manifest: &Manifest, taken: &mut BTreeSet<String>) -> String {
     let owner = &manifest.owner;
-    let mut name = owner.name.clone();
-    if taken.contains(&name) {
-        let uid = owner.uid.get(..8).unwrap_or(&owner.uid);
-        name.truncate(NAME_BYTES_MAX - 1 - uid.len());
-        name = format!("{}-{uid}", name.trim_end_matches(['-', '.']));
-    }
-    taken.insert(name.clone());
-    name
+    let name = fit(&owner.name, NAME_BYTES_MAX);
+    let uid = fit(&owner.uid, UID_BYTES);
+    let others = (1_usize..).map(|number| match number {
+        1 => with_end(&name, &uid),
+        _ => with_end(&name, &format!("{uid}-{number}")),
+    });
+    let free = std::iter::once(name.clone()).chain(others).find(|name| !taken.contains(name)).unwrap_or_default();
+    taken.insert(free.clone());
+    free
+}
+
+/// Lower-case letters, digits, `-` and `.`, with a letter or digit at both ends; never empty.
+fn fit(text: &str, bytes_max: usize) -> String {
+    let lower = text.chars().map(|c| c.to_ascii_lowercase());
+    let kept: String =
+        lower.filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.')).collect();
+    let start = kept.trim_start_matches(['-', '.']);
+    let cut = start[..start.len().min(bytes_max)].trim_end_matches(['-', '.']);
+    if cut.is_empty() { UNNAMED.to_owned() } else { cut.to_owned() }
+}
+
+fn with_end(name: &str, end: &str) -> String {
+    format!("{}-{end}", fit(name, NAME_BYTES_MAX - 1 - end.len()))
 }
 
 fn object(arguments: &PointsArguments, manifest: &Manifest, name: &str, point: &str) -> Value {
@@ -142,6 +162,29 @@ mod tests {
     fn printed(target: &Path) -> String {
         let (claim, directory) = ("backups".to_owned(), "team".to_owned());
         points_yaml(&PointsArguments { target: target.to_owned(), claim, directory }).unwrap()
+    }
+
+    #[test]
+    fn names_that_no_object_can_have_are_made_such() {
+        let mut taken = BTreeSet::new();
+        let mut call = |object: &str, uid: &str| {
+            let mut manifest = testing::manifest();
+            (manifest.owner.name, manifest.owner.uid) = (object.to_owned(), uid.to_owned());
+            name(&manifest, &mut taken)
+        };
+        let (combined, decomposed) = ("b\u{fc}".repeat(40), "bu\u{308}".repeat(40));
+        let names = [
+            call(&combined, "ü".repeat(40).as_str()),
+            call(&combined, "ü".repeat(40).as_str()),
+            call(&decomposed, &"u".repeat(300)),
+            call("Night.", "1a2b3c4d-0000"),
+            call("night", "1a2b3c4d-0000"),
+            call("night", "1a2b3c4d-0000"),
+            call("...", ""),
+        ];
+        let b = "b".repeat(40);
+        let bu = "bu".repeat(26);
+        assert_eq!(names, [&b, &format!("{b}-point"), &bu, "night", "night-1a2b3c4d", "night-1a2b3c4d-2", "point"]);
     }
 
     #[test]

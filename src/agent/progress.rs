@@ -7,14 +7,18 @@
 //! {"time":"2026-11-24T06:00:05.123Z","step":"tool","bytes":73400320}
 //! {"time":"2026-11-24T06:00:09.012Z","step":"tool","event":"ended","seconds":8.889}
 //! ```
+//!
+//! Lines that nobody reads in time are dropped, and a message says how many.
 
+#[cfg(not(test))]
+use super::log_queue::LogQueue;
 use super::verdict::Verdict;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
-#[cfg(not(test))]
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+#[cfg(not(test))]
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 /// The steps of a run, in the order of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +50,8 @@ pub enum Step {
     Seed,
     /// Reads the fence right after the tool.
     FenceAfter,
+    /// Waits until everything that was written has reached the device.
+    WriteBack,
     /// Hashes every file and flushes it to the device.
     Hash,
     /// Copies the store for the engine.
@@ -114,25 +120,47 @@ impl Entry<'_> {
         }
     }
 
-    /// A log that nobody takes must not fail the backup: what cannot be written is dropped.
+    /// A log that nobody takes must neither fail the backup nor hold it up: what cannot be written is dropped.
     fn write(&self) {
-        if let Ok(mut text) = serde_json::to_vec(self) {
-            text.push(b'\n');
-            print(&text);
+        let text = self.text();
+        if !text.is_empty() {
+            print(self.step, text);
         }
+    }
+
+    /// One line, with its end.
+    fn text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        if !text.is_empty() {
+            text.push(b'\n');
+        }
+        text
     }
 }
 
 #[cfg(not(test))]
-fn print(text: &[u8]) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+static QUEUE: LazyLock<Arc<LogQueue>> = LazyLock::new(LogQueue::to_stdout);
+
+#[cfg(not(test))]
+fn print(step: Step, text: Vec<u8>) {
+    QUEUE.push(text, |dropped| {
+        let message = format!("{dropped} lines of the log were dropped here: nobody read them in time");
+        Entry { message: Some(&message), ..Entry::of(step) }.text()
+    });
 }
 
 /// The test runner keeps only what is printed by the macro apart from its own lines.
 #[cfg(test)]
-fn print(text: &[u8]) {
-    std::print!("{}", String::from_utf8_lossy(text));
+fn print(_: Step, text: Vec<u8>) {
+    std::print!("{}", String::from_utf8(text).unwrap_or_default());
+}
+
+/// Waits until the log is written, for this long at most.
+pub fn finish(patience: Duration) {
+    #[cfg(not(test))]
+    QUEUE.finish(patience);
+    #[cfg(test)]
+    let _ = patience;
 }
 
 fn timestamp(moment: DateTime<Utc>) -> String {

@@ -47,6 +47,7 @@ fn remove(backup_uid: &str, layout: &Layout) -> Result<(), Failure> {
     // What an earlier run left.
     target::remove_partial(&pruned)?;
     if target::exists(&point)? {
+        target::stays_on_target(layout.mount(), &point)?;
         prove_ours(&point, backup_uid)?;
         fs::rename(&point, &pruned).map_err(|source| target::TargetError::Remove { path: point.clone(), source })?;
         target::flush(&layout.cluster_folder())?;

@@ -129,9 +129,6 @@ pub struct BackupRun {
     pub deadline_seconds: u64,
     /// Image of the tool as the pod names it, for the manifest.
     pub image: String,
-    /// UIDs of pods of earlier attempts that are over: their partial folders may be removed.
-    #[serde(default)]
-    pub dead_pods: Vec<String>,
 }
 
 /// The end of a deleted object's files.

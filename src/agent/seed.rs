@@ -14,10 +14,10 @@
 //! time, random id, version of the current log, last committed transaction (1 if there was none), format
 //! (`IndexProviderStore` of the database's sources).
 
+use super::io_kind;
 use super::progress::{Step, message, start};
 use super::stop::Stop;
 use super::store_header;
-use super::target;
 use super::transaction_log::{self, Commits, GRAPH_LOGS, INDEX_LOGS, LogError, TransactionLog};
 use super::tree;
 use super::verdict::{Failure, cut};
@@ -64,8 +64,9 @@ pub fn mend(store: &Path, stop: &Stop) -> Result<Seed, Failure> {
         let Fault::Header(header) = fault else { continue };
         let written = open_for_writing(&store.join(&header.file))
             .and_then(|log| transaction_log::set_last_before(&log, header.to));
-        written
-            .map_err(|error| target::failure(&format!("cannot mend the header of {}: {error}", header.file), &error))?;
+        written.map_err(|error| {
+            io_kind::target_failure(&format!("cannot mend the header of {}: {error}", header.file), &error)
+        })?;
         mended.push(header);
     }
     let seed = Seed { mended, ..judge(store, stop)? };

@@ -1,8 +1,8 @@
 //! Free space on the target, and whether it is enough to begin.
 
+use super::io_kind;
 use super::manifest;
 use super::manifest_file;
-use super::target;
 use super::verdict::Failure;
 use crate::api::Reason;
 use rustix::fs::statvfs;
@@ -14,7 +14,7 @@ use std::time::SystemTime;
 /// say.
 pub fn free(folder: &Path) -> Result<Option<u64>, Failure> {
     let space = statvfs(folder).map_err(|errno| {
-        target::failure(&format!("cannot read the free space at {}: {errno}", folder.display()), &errno.into())
+        io_kind::target_failure(&format!("cannot read the free space at {}: {errno}", folder.display()), &errno.into())
     })?;
     // Some network file systems have no idea, and say that they have no blocks at all.
     Ok((space.f_blocks > 0).then(|| space.f_bavail.saturating_mul(space.f_frsize)))

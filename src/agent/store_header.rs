@@ -4,8 +4,8 @@
 //! random id, version of the current logical log, last committed transaction, store version, and from 1.6 on the next
 //! graph property. After a clean shutdown, and only then, the ASCII text `NeoStore v0.A.0` follows.
 
+use super::tree;
 use crate::api::StoreId;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -59,7 +59,7 @@ pub enum StoreHeaderError {
 
 /// Reads the header of the store in `folder`.
 pub fn read(folder: &Path) -> Result<StoreHeader, StoreHeaderError> {
-    let file = File::open(folder.join(FILE_NAME)).map_err(StoreHeaderError::Read)?;
+    let file = tree::open(&folder.join(FILE_NAME)).map_err(StoreHeaderError::Read)?;
     let mut bytes = Vec::with_capacity(BYTES_MAX + 1);
     file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(StoreHeaderError::Read)?;
     parse(&bytes)

@@ -1,20 +1,27 @@
 //! The mounted target: its folders, a partial copy, and the rename that publishes it.
 
+use super::io_kind;
 use super::layout::Layout;
 use super::manifest;
+use super::modes::{self, ModeError};
 use super::verdict::Failure;
 use crate::api::Reason;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, fsync, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Mode of the folders that all runs share: the volume's group writes, new folders inherit that group.
 const SHARED_FOLDER_MODE: u32 = 0o2770;
 /// Mode of a point's own folder: the volume's group reads.
 const POINT_FOLDER_MODE: u32 = 0o2750;
+/// How often a look or a flush after the rename is tried, and the time between two tries. All of it fits into the time that
+/// Kubernetes gives a pod to stop.
+const TRIES: usize = 4;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Something on the target cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +58,20 @@ pub enum TargetError {
         /// Where it leads.
         leads_to: PathBuf,
     },
+    /// A mode cannot be set.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
+    /// The point has its name, and the folder that it stands in cannot be flushed to the device.
+    #[error(
+        "the point has its name {path}, but that may not have reached the device: {source}; the next attempt finds the point \
+         there and flushes it, or makes it again"
+    )]
+    Unflushed {
+        /// The point's folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The partial cannot be renamed.
     #[error("cannot publish the point as {path}: {source}")]
     Publish {
@@ -83,31 +104,13 @@ impl From<TargetError> for Failure {
             | TargetError::Flush { source, .. }
             | TargetError::Look { source, .. }
             | TargetError::Publish { source, .. }
-            | TargetError::Remove { source, .. } => failure(&message, &source),
+            | TargetError::Remove { source, .. } => io_kind::target_failure(&message, &source),
+            TargetError::Mode(error) => error.into(),
+            // Whatever the error: the point stands, and another attempt can find it.
+            TargetError::Unflushed { .. } => Self::new(Reason::TargetIoError, message),
             TargetError::LeadsOut { .. } => Self::new(Reason::TargetNotWritable, message),
             TargetError::PointExists { .. } => Self::new(Reason::PointExists, message),
         }
-    }
-}
-
-/// The typed failure for an input/output error on the target, with what a person can do about it.
-pub fn failure(message: &str, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::new(
-            Reason::TargetFull,
-            format!("{message}; free space on the target claim (delete old backups) or make it larger"),
-        ),
-        io::ErrorKind::PermissionDenied => Failure::new(
-            Reason::TargetNotWritable,
-            format!(
-                "{message}; let the pod's user or group write there \
-                 (spec.tool.podTemplate.securityContext: runAsUser, fsGroup)"
-            ),
-        ),
-        io::ErrorKind::ReadOnlyFilesystem => {
-            Failure::new(Reason::TargetNotWritable, format!("{message}; the target is mounted read-only"))
-        }
-        _ => Failure::new(Reason::TargetNotWritable, message),
     }
 }
 
@@ -120,8 +123,7 @@ pub fn prepare(layout: &Layout) -> Result<(), TargetError> {
         }
         match DirBuilder::new().mode(SHARED_FOLDER_MODE).create(&folder) {
             // The mode again: the process's umask may have taken from it, and mkdir ignores the setgid bit.
-            Ok(()) => fs::set_permissions(&folder, fs::Permissions::from_mode(SHARED_FOLDER_MODE))
-                .map_err(|source| TargetError::MakeFolder { path: folder.clone(), source })?,
+            Ok(()) => modes::set_mode(&folder, SHARED_FOLDER_MODE)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => continue,
             Err(source) => return Err(TargetError::MakeFolder { path: folder, source }),
         }
@@ -144,16 +146,23 @@ pub fn stays_on_target(mount: &Path, folder: &Path) -> Result<(), TargetError> {
 
 /// Gives a complete partial the mode that a point has, and flushes it to the device.
 pub fn seal(partial: &Path) -> Result<(), TargetError> {
-    fs::set_permissions(partial, fs::Permissions::from_mode(POINT_FOLDER_MODE))
-        .map_err(|source| TargetError::MakeFolder { path: partial.to_owned(), source })?;
+    modes::set_mode(partial, POINT_FOLDER_MODE)?;
     flush(partial)
 }
 
-/// Flushes a folder or a file to the device.
+/// Flushes a folder to the device.
 pub fn flush(path: &Path) -> Result<(), TargetError> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(|source| TargetError::Flush { path: path.to_owned(), source })
+    flush_folder(path).map_err(|source| TargetError::Flush { path: path.to_owned(), source })
+}
+
+/// Flushes a folder to the device, where the file system has anything to flush for folders.
+pub fn flush_folder(path: &Path) -> io::Result<()> {
+    let folder = File::options().read(true).custom_flags(OFlags::DIRECTORY.bits().cast_signed()).open(path)?;
+    match fsync(&folder) {
+        // Some network and FUSE file systems have none; what they do to folders is done when they answer.
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Makes an empty partial. Needs the lock: what is there under its name is left from a run of the same pod, and removed.
@@ -217,22 +226,62 @@ pub fn exists(path: &Path) -> Result<bool, TargetError> {
 
 /// Gives the partial the point's name, which nothing may have yet, and flushes the folder that both stand in.
 ///
-/// Needs the lock: on a file system that cannot rename without replacing (NFS, older FUSE), nothing else than the lock
-/// keeps a second writer out between the look and the rename.
+/// Blocks for some seconds at most where the file system fails. Needs the lock: on a file system that cannot rename without
+/// replacing (NFS, older FUSE), nothing else than the lock keeps a second writer out between the look and the rename.
 pub fn publish(partial: &Path, point: &Path) -> Result<(), TargetError> {
+    let identity = identity(partial).map_err(|source| TargetError::Publish { path: point.to_owned(), source })?;
+    publish_as(identity, partial, point)
+}
+
+fn publish_as(identity: (u64, u64), partial: &Path, point: &Path) -> Result<(), TargetError> {
+    if let Err(error) = rename(partial, point) {
+        // The answer may be what was lost, and not the request.
+        match again(|| self::identity(point)) {
+            Ok(found) if found == identity => {}
+            Err(source) if io_kind::may_pass(&source) => {
+                return Err(TargetError::Publish { path: point.to_owned(), source });
+            }
+            _ => return Err(error),
+        }
+    }
+    flush_name(point)
+}
+
+/// Flushes the folder in which a point stands, so that its name is on the device. Blocks like [`publish`].
+pub fn flush_name(point: &Path) -> Result<(), TargetError> {
+    again(|| flush_folder(point.parent().unwrap_or(point)))
+        .map_err(|source| TargetError::Unflushed { path: point.to_owned(), source })
+}
+
+fn rename(partial: &Path, point: &Path) -> Result<(), TargetError> {
     let refuse = |source| TargetError::Publish { path: point.to_owned(), source };
     match renameat_with(CWD, partial, CWD, point, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => return Err(TargetError::PointExists { path: point.to_owned() }),
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(TargetError::PointExists { path: point.to_owned() }),
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             if exists(point)? {
                 return Err(TargetError::PointExists { path: point.to_owned() });
             }
-            fs::rename(partial, point).map_err(refuse)?;
+            fs::rename(partial, point).map_err(refuse)
         }
-        Err(errno) => return Err(refuse(errno.into())),
+        Err(errno) => Err(refuse(errno.into())),
     }
-    flush(point.parent().unwrap_or(point))
+}
+
+/// What tells a folder from all others as long as it is there, whatever its name: device and inode.
+fn identity(folder: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(folder).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Tries a few times what may fail for a moment.
+fn again<T>(action: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match action() {
+            Err(error) if io_kind::may_pass(&error) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    action()
 }
 
 #[cfg(test)]
@@ -240,6 +289,7 @@ mod tests {
     use super::*;
     use crate::agent::run::Place;
     use crate::api::StoreId;
+    use std::os::unix::fs::PermissionsExt;
 
     fn layout(mount: &Path) -> Layout {
         let cluster = StoreId { creation_time: 1, random_id: 2 };
@@ -295,6 +345,22 @@ mod tests {
     }
 
     #[test]
+    fn a_rename_whose_answer_was_lost_is_known_by_the_folder_itself() {
+        let mount = tempfile::tempdir().unwrap();
+        let layout = layout(mount.path());
+        prepare(&layout).unwrap();
+        let (partial, point) = (layout.partial_folder("b", "p").unwrap(), layout.point_folder());
+        make_partial(&partial).unwrap();
+        let ours = identity(&partial).unwrap();
+        fs::rename(&partial, &point).unwrap();
+        // The request, sent once more, finds nothing that could be renamed.
+        publish_as(ours, &partial, &point).unwrap();
+        fs::rename(&point, mount.path().join("moved")).unwrap();
+        fs::create_dir(&point).unwrap();
+        assert!(publish_as(ours, &partial, &point).is_err(), "a foreign folder was taken for ours");
+    }
+
+    #[test]
     fn a_partial_begins_empty_and_can_be_removed_twice() {
         let mount = tempfile::tempdir().unwrap();
         let layout = layout(mount.path());
@@ -308,12 +374,5 @@ mod tests {
         remove_partial(&partial).unwrap();
         remove_partial(&partial).unwrap();
         assert_eq!(partials_of(&layout, "b").unwrap(), []);
-    }
-
-    #[test]
-    fn a_full_volume_is_told_from_one_that_cannot_be_written() {
-        let of = |errno: Errno| failure("cannot write", &errno.into()).reason;
-        assert_eq!([of(Errno::NOSPC), of(Errno::DQUOT)], [Reason::TargetFull; 2]);
-        assert_eq!([of(Errno::ROFS), of(Errno::ACCESS), of(Errno::IO)], [Reason::TargetNotWritable; 3]);
     }
 }

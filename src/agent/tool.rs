@@ -25,6 +25,10 @@ use tokio::sync::watch;
 
 /// From the signal that is passed on to `SIGKILL`. Kubernetes gives a pod 30 seconds by default; some are for cleaning up.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// What decides how Java turns names of files into bytes, the first one that is set before the others: locale(7).
+const LOCALE_VARIABLES: [&str; 3] = ["LC_ALL", "LC_CTYPE", "LANG"];
+/// The locale where neither the image nor the object sets one. Without it Java writes `?` for what is not ASCII.
+const DEFAULT_LOCALE: &str = "C.UTF-8";
 /// `ha.cluster_name` of a database that does not set it.
 const DEFAULT_CLUSTER_NAME: &str = "neo4j.ha";
 
@@ -125,7 +129,11 @@ pub async fn run(told_as: Step, command: &[String], stop: &Stop) -> Result<ToolR
 
 /// Starts the child; it leads a process group whose id is its own.
 fn spawn(command: &[String]) -> io::Result<(Pid, pipe::Receiver, pipe::Receiver)> {
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new("/proc/self/exe");
+    if !LOCALE_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
+        child.env(LOCALE_VARIABLES[0], DEFAULT_LOCALE);
+    }
+    let mut child = child
         .args(["agent", "exec", "--parent", &getpid().as_raw_pid().to_string(), "--"])
         .args(command)
         .stdin(Stdio::null())

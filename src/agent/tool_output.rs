@@ -35,6 +35,8 @@ pub struct ToolOutput<'a> {
     pub stdout: &'a str,
     /// The end of its standard error.
     pub stderr: &'a str,
+    /// Bytes that are free on the target after it has ended, if that is known.
+    pub free_bytes: Option<u64>,
     /// Whether its target holds the file `neostore`, without which nothing is a store.
     pub left_neostore: bool,
     /// Name of a report of inconsistencies in its target.
@@ -56,6 +58,11 @@ const KNOWN: &[Known] = &[
         texts: &["No space left on device", "Disk quota exceeded"],
         reason: Reason::TargetFull,
         advice: "free space on the target claim (delete old backups) or make it larger",
+    },
+    Known {
+        texts: &["Input/output error", "Stale file handle"],
+        reason: Reason::TargetIoError,
+        advice: "if it persists, check the volume, and its device or file server",
     },
     Known {
         texts: &["doesn't match my StoreId"],
@@ -97,6 +104,15 @@ const KNOWN: &[Known] = &[
                  reach its backup port",
     },
 ];
+
+/// What Java says when a page of a mapped file cannot be had: the volume is full, or failed. Up to Java 20, and since.
+const FAULTS: &[&str] = &[
+    "a fault occurred in a recent unsafe memory access operation",
+    "a fault occurred in an unsafe memory access operation",
+    "SIGBUS (0x7)",
+];
+/// With less than this free, a volume counts as full: file systems keep the last blocks for themselves.
+const FREE_BYTES_MIN: u64 = 16 << 20;
 
 /// Whether the tool made a backup; if not, why, in words for people.
 pub fn judge(output: &ToolOutput) -> Result<(), Failure> {
@@ -176,12 +192,26 @@ fn killed(output: &ToolOutput, signal: i32) -> Failure {
 }
 
 fn known(output: &ToolOutput, what: &str) -> Option<Failure> {
+    if let Some(line) = line_with(output, FAULTS) {
+        let (reason, advice) = match output.free_bytes {
+            Some(free) if free < FREE_BYTES_MIN => {
+                (Reason::TargetFull, "the target is full: free space on the target claim or make it larger")
+            }
+            _ => (Reason::TargetIoError, "a mapped file could not be read or written: check the volume and its device"),
+        };
+        return Some(Failure::new(reason, format!("{what}: \"{line}\"; {advice}")));
+    }
     KNOWN.iter().find_map(|known| {
-        let line = known.texts.iter().find_map(|text| {
-            output.stderr.lines().chain(output.stdout.lines()).find(|line| line.contains(text)).map(str::trim)
-        })?;
-        let line = cut(line, QUOTE_BYTES_MAX);
+        let line = line_with(output, known.texts)?;
         Some(Failure::new(known.reason, format!("{what}: \"{line}\"; {}", known.advice)))
+    })
+}
+
+/// The start of the first line with the first of these texts that is there.
+fn line_with<'a>(output: &ToolOutput<'a>, texts: &[&str]) -> Option<&'a str> {
+    texts.iter().find_map(|text| {
+        let line = output.stderr.lines().chain(output.stdout.lines()).find(|line| line.contains(text))?;
+        Some(cut(line.trim(), QUOTE_BYTES_MAX))
     })
 }
 
@@ -231,7 +261,8 @@ mod tests {
     use super::*;
 
     fn exited(code: i32, stdout: &'static str, stderr: &'static str) -> ToolOutput<'static> {
-        ToolOutput { ending: Ending::Exited(code), stdout, stderr, left_neostore: true, left_report: None }
+        let ending = Ending::Exited(code);
+        ToolOutput { ending, stdout, stderr, free_bytes: None, left_neostore: true, left_report: None }
     }
 
     fn reason(output: &ToolOutput) -> Option<Reason> {
@@ -296,6 +327,7 @@ mod tests {
             ),
             (1, "Couldn't connect to 'x'\njava.io.IOException: No space left on device", "", Reason::TargetFull),
             (137, "", "java.io.IOException: Disk quota exceeded", Reason::TargetFull),
+            (1, "", "Caused by: java.io.IOException: Input/output error", Reason::TargetIoError),
             (1, "", "Error: Could not find or load main class org.neo4j.backup.BackupTool", Reason::ToolNotFound),
             (127, "", "sh: 1: neo4j-backup: not found", Reason::ToolNotFound),
             (126, "", "sh: 1: neo4j-backup: Permission denied", Reason::ToolNotFound),
@@ -315,6 +347,20 @@ mod tests {
         for (code, stdout, stderr, expected) in cases {
             let output = ToolOutput { left_neostore: false, ..exited(*code, stdout, stderr) };
             assert_eq!(reason(&output), Some(*expected), "{code} {stdout} {stderr}");
+        }
+    }
+
+    #[test]
+    fn a_fault_in_a_mapped_file_is_the_volumes() {
+        // Java 8 to 17, Java 21, and a virtual machine that does not survive it.
+        for said in [
+            "java.lang.InternalError: a fault occurred in a recent unsafe memory access operation in compiled Java code",
+            "Exception in thread \"main\" java.lang.InternalError: a fault occurred in an unsafe memory access operation",
+            "#  SIGBUS (0x7) at pc=0x00007f6d1c0b4a3e, pid=7, tid=8",
+        ] {
+            let with = |free_bytes| reason(&ToolOutput { free_bytes, ..exited(1, "", said) });
+            assert_eq!(with(Some(4096)), Some(Reason::TargetFull), "{said}");
+            assert_eq!([with(Some(1 << 40)), with(None)], [Some(Reason::TargetIoError); 2], "{said}");
         }
     }
 

@@ -5,20 +5,21 @@
 //! Folders count only through the files in them.
 
 use super::digest::Digest;
+use super::index_names;
+use super::io_kind;
 use super::manifest::FileRecord;
+use super::modes::{self, ModeError};
 use super::progress::{Meter, Step};
 use super::stop::{Stop, StopCause};
 use super::target;
 use super::verdict::Failure;
 use crate::api::Reason;
 use rustix::fs::{Advice, OFlags, fadvise};
-use std::cmp::Reverse;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Files in one store. A real store has some dozens, and one for each segment of its indexes.
 const FILES_MAX: usize = 200_000;
@@ -38,9 +39,12 @@ pub enum TreeError {
     /// A link, a pipe, a device: something whose content is not in the store.
     #[error("{0} is neither a regular file nor a folder")]
     Kind(PathBuf),
-    /// A name that is not UTF-8 or holds a control character.
-    #[error("the name of {0:?} is not UTF-8 or holds a control character")]
+    /// A name that holds a control character.
+    #[error("the name of {0:?} holds a control character")]
     Name(PathBuf),
+    /// A name that is not UTF-8: whoever wrote it had another locale.
+    #[error("the name of {0:?} is not UTF-8: the process that made it has another locale")]
+    Encoding(PathBuf),
     /// More files than any store has.
     #[error("the store has more than {FILES_MAX} files")]
     TooManyFiles,
@@ -67,6 +71,9 @@ pub enum TreeError {
         /// Why it did not work.
         source: io::Error,
     },
+    /// A mode cannot be set.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
     /// The run has to end.
     #[error("stopped")]
     Stopped(StopCause),
@@ -77,7 +84,9 @@ impl From<TreeError> for Failure {
         let message = error.to_string();
         match error {
             TreeError::Stopped(cause) => cause.into(),
-            TreeError::Io { source, .. } => target::failure(&message, &source),
+            TreeError::Io { source, .. } => io_kind::target_failure(&message, &source),
+            TreeError::Mode(error) => error.into(),
+            TreeError::Encoding(_) => index_names::names_replaced(&message),
             TreeError::Kind(_)
             | TreeError::Name(_)
             | TreeError::TooManyFiles
@@ -122,11 +131,11 @@ pub struct Listing {
 
 /// Reads and hashes every file of a store. The result is sorted by path.
 pub fn read(store: &Path, purpose: Purpose, stop: &Stop) -> Result<Vec<FileRecord>, TreeError> {
-    let listing = list(store)?;
-    let records = hash_all(store, &listing.files, purpose, stop)?;
+    let Listing { files, folders } = list(store)?;
+    let records = hash_all(store, files, purpose, stop)?;
     if purpose == Purpose::Keep {
         // Innermost first: a folder that is flushed names only what is on the device already.
-        listing.folders.iter().rev().try_for_each(|folder| keep_folder(&store.join(folder)))?;
+        folders.iter().rev().try_for_each(|folder| keep_folder(&store.join(folder)))?;
     }
     Ok(records)
 }
@@ -190,9 +199,10 @@ fn list_folder(store: &Path, folder: &str, listing: &mut Listing) -> Result<(), 
     for entry in fs::read_dir(&path).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.contains(char::is_control)) else {
+        let name = name.to_str().ok_or_else(|| TreeError::Encoding(entry.path()))?;
+        if name.contains(char::is_control) {
             return Err(TreeError::Name(entry.path()));
-        };
+        }
         let relative = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         // Of the entry itself: a link is not followed.
         let metadata = entry.metadata().map_err(io)?;
@@ -210,29 +220,30 @@ fn list_folder(store: &Path, folder: &str, listing: &mut Listing) -> Result<(), 
     Ok(())
 }
 
-/// Hashes on [`THREADS`] threads, each of which takes the next file when it has done one.
+/// Hashes on [`THREADS`] threads, each of which takes the next file when it has done one. The paths are moved, not copied:
+/// a store may have 200,000 of them.
 fn hash_all(
     store: &Path,
-    files: &[(String, u64)],
+    mut files: Vec<(String, u64)>,
     purpose: Purpose,
     stop: &Stop,
 ) -> Result<Vec<FileRecord>, TreeError> {
     let meter = Meter::new(purpose.step(), files.iter().map(|(_, bytes)| bytes).sum());
     // The largest first, or it keeps one thread busy at the end while the other has nothing left to do.
-    let mut files: Vec<_> = files.iter().collect();
-    files.sort_unstable_by_key(|(_, bytes)| Reverse(*bytes));
-    let next = AtomicUsize::new(0);
+    files.sort_unstable_by_key(|(_, bytes)| *bytes);
     let results = Mutex::new(Vec::with_capacity(files.len()));
+    let files = Mutex::new(files);
+    let take = || files.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || -> Result<(), TreeError> {
         let mut buffer = vec![0; BUFFER_BYTES];
-        while let Some((path, bytes)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let hashed = hash_file(&store.join(path), *bytes, purpose, &mut buffer, &meter, stop);
+        while let Some((path, bytes)) = take() {
+            let hashed = hash_file(&store.join(&path), bytes, purpose, &mut buffer, &meter, stop);
             if hashed.is_err() {
                 // The others find nothing more to do.
-                next.store(files.len(), Ordering::Relaxed);
+                files.lock().unwrap_or_else(PoisonError::into_inner).clear();
             }
-            let record = FileRecord { path: path.clone(), bytes: *bytes, sha256: hashed? };
-            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(record);
+            let record = FileRecord { path, bytes, sha256: hashed? };
+            results.lock().unwrap_or_else(PoisonError::into_inner).push(record);
         }
         Ok(())
     };
@@ -243,8 +254,8 @@ fn hash_all(
             Err(panic) => std::panic::resume_unwind(panic),
         })
     })?;
-    let mut records = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    records.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut records = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    records.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(records)
 }
 
@@ -258,7 +269,7 @@ fn hash_file(
 ) -> Result<String, TreeError> {
     let io = |action| move |source| TreeError::Io { action, path: path.to_owned(), source };
     if purpose == Purpose::Keep {
-        set_mode(path, FILE_MODE).map_err(io("set the mode of"))?;
+        modes::set_permissions(path, FILE_MODE)?;
     }
     let mut file = open(path).map_err(io("open"))?;
     advise(&file, purpose);
@@ -269,11 +280,15 @@ fn hash_file(
             return Err(TreeError::Stopped(cause));
         }
         let read = match file.read(buffer) {
-            Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // What a device cannot read once it may read the second time.
+            Err(error) if io_kind::may_pass(&error) => file.read(buffer).map_err(io("read"))?,
             Err(error) => return Err(io("read")(error)),
         };
+        if read == 0 {
+            break;
+        }
         digest.update(&buffer[..read]);
         total += read as u64;
         meter.add(read as u64);
@@ -304,25 +319,17 @@ fn advise(file: &File, purpose: Purpose) {
 }
 
 fn keep_folder(path: &Path) -> Result<(), TreeError> {
-    let io = |action| move |source| TreeError::Io { action, path: path.to_owned(), source };
-    set_mode(path, FOLDER_MODE).map_err(io("set the mode of"))?;
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(io("flush"))
-}
-
-/// Sets the permission bits unless they are right already; setuid, setgid and sticky bits stay.
-fn set_mode(path: &Path, wanted: u32) -> io::Result<()> {
-    let mode = fs::symlink_metadata(path)?.permissions().mode() & 0o7777;
-    let mode_wanted = mode & 0o7000 | wanted;
-    if mode == mode_wanted {
-        return Ok(());
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode_wanted))
+    modes::set_permissions(path, FOLDER_MODE)?;
+    target::flush_folder(path).map_err(|source| TreeError::Io { action: "flush", path: path.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::process::Signal;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
 
     fn store() -> tempfile::TempDir {
         let store = tempfile::tempdir().unwrap();
@@ -381,6 +388,11 @@ mod tests {
         let store = store();
         fs::write(store.path().join("a\nb"), "").unwrap();
         assert!(matches!(read(store.path(), Purpose::Keep, &Stop::never()), Err(TreeError::Name(_))));
+        fs::remove_file(store.path().join("a\nb")).unwrap();
+        // "ü" in Latin-1.
+        fs::write(store.path().join(OsStr::from_bytes(b"B\xfccher")), "").unwrap();
+        let failure: Failure = read(store.path(), Purpose::Keep, &Stop::never()).unwrap_err().into();
+        assert_eq!(failure.reason, Reason::NamesReplaced);
     }
 
     #[test]

@@ -106,11 +106,12 @@ impl Verdict {
 }
 
 impl Published {
-    /// Whether the API server takes these facts as part of an object: `depth` as an `int32`, times as RFC 3339 has them,
-    /// with four digits for the year and no leap second. A status that it refuses would be written again for ever.
+    /// Whether the API server takes these facts as part of an object: `attempt` and `depth` as an `int32`, times as RFC 3339
+    /// has them, with four digits for the year and no leap second. A status that it refuses would be written again for ever.
     pub fn fits_object(&self) -> bool {
         let is_plain = |time: &DateTime<Utc>| (0..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000;
-        i32::try_from(self.depth).is_ok() && is_plain(&self.data_from) && is_plain(&self.data_to)
+        let is_int32 = |number: u32| i32::try_from(number).is_ok();
+        is_int32(self.attempt) && is_int32(self.depth) && is_plain(&self.data_from) && is_plain(&self.data_to)
     }
 
     /// The facts in a manifest. `manifest_digest` is that of its bytes, `sha256:<hex>`.
@@ -178,6 +179,7 @@ mod tests {
     fn a_point_that_no_object_could_carry_is_not_read() {
         assert!(matches!(Verdict::read(&message(|_| {})), Some(Verdict::Published(_))));
         assert_eq!(Verdict::read(&message(|point| point.depth = 1 << 31)), None);
+        assert_eq!(Verdict::read(&message(|point| point.attempt = u32::MAX)), None);
         for time in ["+10000-01-01T00:00:00Z", "-0001-01-01T00:00:00Z", "2026-11-24T06:00:60Z"] {
             let time: DateTime<Utc> = time.parse().unwrap();
             assert_eq!(Verdict::read(&message(|point| point.data_from = time)), None, "{time}");

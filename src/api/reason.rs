@@ -151,6 +151,8 @@ reasons! {
     SourceChanged => Retry,
     /// The member's store cannot be read from its volume.
     SourceUnreadable => Act,
+    /// The member's volume failed, or did not answer.
+    SourceIoError => Retry,
 
     // The tool.
     /// The tool's command cannot be executed in `spec.tool.image`.
@@ -173,12 +175,16 @@ reasons! {
     HistoryMayDiffer => Act,
     /// The earlier point is not on the volume as its object says.
     ParentDamaged => Act,
+    /// Characters in the names of indexes were replaced in the copy.
+    NamesReplaced => Act,
     /// The tool's consistency check found errors in the copied store.
     ConsistencyFailed => Act,
     /// The target volume is full.
     TargetFull => Act,
-    /// The target volume cannot be written (read-only, permissions, I/O error).
+    /// The target volume cannot be written (read-only, permissions, no file modes).
     TargetNotWritable => Act,
+    /// The target volume failed, or did not answer.
+    TargetIoError => Retry,
     /// Another run holds the lock on the target directory.
     TargetLocked => Retry,
     /// The target's file system has no file locks, without which two runs could write at once.

@@ -1,7 +1,7 @@
 //! The Jobs of a backup, built from a [`ValidBackup`]. Pure.
 
 use super::cold::{self, CHECK_DEADLINE};
-use super::decide::{DEADLINE_MARGIN, dead_pods, deadline_left};
+use super::decide::{DEADLINE_MARGIN, deadline_left};
 use super::removal::places;
 use super::validate::ValidBackup;
 use crate::agent::run::{
@@ -87,7 +87,6 @@ pub fn backup_job(
         verification: backup.verification,
         deadline_seconds: left.as_secs().max(1),
         image: backup.image.clone(),
-        dead_pods: dead_pods(status),
     };
     let stopped = backup.cold.as_ref().zip(attempt.stopped.as_ref());
     let source = stopped.map(|(cold, stopped)| cold::claim_of(cold, &stopped.pod));

@@ -524,11 +524,6 @@ pub(super) fn since(moment: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
     (now - moment).to_std().unwrap_or(Duration::ZERO)
 }
 
-/// UIDs of pods that ran earlier attempts and are over: their partial folders may be removed.
-pub fn dead_pods(status: &GraphBackupStatus) -> Vec<String> {
-    status.attempts.iter().filter(|a| a.completion_time.is_some()).filter_map(|a| a.pod_uid.clone()).collect()
-}
-
 /// Whether a fence can show that the master did not change.
 pub fn observable(fence: &Fence) -> bool {
     matches!(fence, Fence::Master(_))

@@ -51,6 +51,9 @@ fn a_copy_that_the_engine_cannot_open_is_no_point_and_is_kept() {
 fn a_command_that_is_not_there_is_told_by_its_name() {
     let mut scene = Scene::with_tool(GOOD_TOOL);
     scene.run.boot_command = Some(["no-such-engine", "{store}"].map(str::to_owned).to_vec());
-    let failure = scene.backup("pod-1").failed(Reason::BootFailed);
-    assert!(failure.message.contains("no-such-engine"), "{}", failure.message);
+    let failure = scene.backup("pod-1").failed(Reason::ToolNotFound);
+    for word in ["no-such-engine", "spec.tool.bootCommand"] {
+        assert!(failure.message.contains(word), "{}", failure.message);
+    }
+    assert_eq!(scene.in_cluster_folder(), [""; 0], "what says nothing of the store keeps nothing");
 }

@@ -210,3 +210,14 @@ fn what_is_set_up_wrong_is_found_while_the_member_serves() {
     write_header(&other, OTHER_STORE_ID);
     assert_eq!(refused(other.check()).0, Reason::StoreMismatch);
 }
+
+#[test]
+fn a_pipe_in_place_of_the_header_holds_up_nobody() {
+    let scene = scene(true);
+    let header = scene.path("source/graph.db/neostore");
+    fs::remove_file(&header).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&header).status().unwrap().success());
+    for running in [scene.start("pod-1"), scene.start_check()] {
+        running.ended_within(std::time::Duration::from_secs(10)).failed(Reason::SourceUnreadable);
+    }
+}

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 /// Full: a store up to transaction 5. Incremental: changes what it finds there, up to transaction 6.
-const TOOL: &str = r#"
+pub const TOOL: &str = r#"
 if [ "$2" = full ]; then
     if [ -e "$target/neostore" ]; then echo "$target already contains a database"; exit 1; fi
     mkdir -p "$target/index/empty"
@@ -32,8 +32,8 @@ fi
 echo Done
 "#;
 
-struct Chain {
-    scene: Scene,
+pub struct Chain {
+    pub scene: Scene,
     parent: Published,
     /// The last transaction of the store that a full copy gives.
     full_ends_with: i64,
@@ -41,12 +41,18 @@ struct Chain {
 
 impl Chain {
     /// A full point, and a run that starts from it.
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with_tool(TOOL)
     }
 
-    fn with_tool(tool: &str) -> Self {
+    pub fn with_tool(tool: &str) -> Self {
+        Self::on(tool, |_| ()).0
+    }
+
+    /// The same after something was done with the target; what that gave lives as long as the scene.
+    pub fn on<T>(tool: &str, prepare: impl FnOnce(&Scene) -> T) -> (Self, T) {
         let scene = Scene::with_tool(tool);
+        let prepared = prepare(&scene);
         for last in 4..=6 {
             fs::write(scene.path(&format!("header-{last}")), neostore(STORE_ID, last)).unwrap();
         }
@@ -56,7 +62,7 @@ impl Chain {
         let parent = scene.backup("pod-1").published();
         let mut chain = Self { scene, parent, full_ends_with: 5 };
         chain.next("second", false);
-        chain
+        (chain, prepared)
     }
 
     /// The next run makes point `name` from the one that was made last.
@@ -74,7 +80,7 @@ impl Chain {
         run.place.point = name.into();
     }
 
-    fn or_full(&mut self) {
+    pub fn or_full(&mut self) {
         let Plan::Incremental { or_full, .. } = &mut self.scene.run.plan else { panic!("it is incremental") };
         *or_full = true;
     }
@@ -92,7 +98,7 @@ impl Chain {
         fs::write(self.scene.path("log"), log).unwrap();
     }
 
-    fn parent_store(&self, file: &str) -> std::path::PathBuf {
+    pub fn parent_store(&self, file: &str) -> std::path::PathBuf {
         self.scene.point_folder().join("store").join(file)
     }
 
@@ -163,9 +169,11 @@ fn an_incremental_point_is_whole_and_leaves_its_parent_alone() {
         "judge",
         "seed",
         "fence-after",
+        "write-back",
         "hash",
         "manifest",
         "verify",
+        "write-back",
         "publish",
         "report",
     ];
@@ -386,12 +394,21 @@ fn a_target_without_room_for_another_copy() {
 }
 
 #[test]
-fn without_verification_the_parent_is_not_read_again() {
+fn without_verification_damage_of_the_parent_is_not_handed_on() {
     let mut chain = Chain::new();
     chain.scene.run.verification = Verification::None;
     let outcome = chain.scene.backup("pod-2");
-    assert!(!outcome.log.iter().any(|line| line["step"] == "compare" || line["step"] == "verify"));
+    assert!(!outcome.log.iter().any(|line| line["step"] == "verify"));
     assert!(!outcome.published().verified);
+
+    let mut chain = Chain::new();
+    chain.scene.run.verification = Verification::None;
+    let file = chain.parent_store("neostore.propertystore.db");
+    let mut content = fs::read(&file).unwrap();
+    content[1000] ^= 1;
+    fs::write(&file, content).unwrap();
+    let message = chain.fails_or_falls_back(Reason::ParentDamaged);
+    assert!(message.contains("neostore.propertystore.db has other content"), "{message}");
 }
 
 #[test]
@@ -404,9 +421,28 @@ fn killed_at_any_step_it_leaves_its_parent_alone() {
         running.kill();
         assert!(!chain.scene.cluster_folder().join("second").exists(), "{step}");
         chain.scene.run.attempt = 2;
-        chain.scene.run.dead_pods = vec!["pod-2".into()];
         assert_eq!(chain.scene.backup("pod-3").published().depth, 1);
         assert_eq!(chain.scene.in_cluster_folder(), [POINT, "second"]);
         assert_eq!(everything(&chain.scene.point_folder()), before, "{step}");
     }
+}
+
+#[test]
+fn a_report_of_inconsistencies_from_long_ago_condemns_nobody() {
+    let old = ": > \"$target/inconsistencies-2012-11-24.06.00.report\"";
+    // As in the store of a member that was copied cold.
+    let mut cold = Chain::with_tool(TOOL);
+    cold.scene.run.plan = Plan::Cold { store_path: "graph.db".into(), alone: true };
+    let source = cold.scene.path("source/graph.db");
+    fs::create_dir_all(source.join("index/empty")).unwrap();
+    fs::write(source.join("neostore"), neostore(STORE_ID, 5)).unwrap();
+    fs::write(source.join("nioneo_logical.log.v2"), LOG).unwrap();
+    fs::write(source.join("inconsistencies-2012-11-24.06.00.report"), "").unwrap();
+    cold.parent = cold.scene.backup("pod-2").published();
+    cold.next("third", false);
+    assert_eq!(cold.scene.backup("pod-3").published().depth, 1);
+
+    // One that this run left counts.
+    let chain = Chain::with_tool(&TOOL.replace("echo more", &format!("{old}\n    echo more")));
+    chain.scene.backup("pod-2").failed(Reason::ConsistencyFailed);
 }

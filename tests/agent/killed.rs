@@ -25,10 +25,9 @@ fn check_truth(scene: &Scene) {
     }
 }
 
-/// The operator starts the next attempt in a new pod and says that the first is gone.
+/// The operator starts the next attempt in a new pod.
 fn check_next_attempt(scene: &mut Scene) {
     scene.run.attempt = 2;
-    scene.run.dead_pods = vec!["pod-1".into()];
     let published = scene.backup("pod-2").facts();
     assert!(published.verified);
     assert_eq!(scene.in_cluster_folder(), [POINT]);

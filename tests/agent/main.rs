@@ -13,13 +13,17 @@
 mod agent;
 mod boot;
 mod cold;
+mod devices;
 mod incremental;
 mod killed;
+mod log;
 mod mastership;
 mod member;
+mod names;
 mod point;
 mod scene;
 mod seed;
 mod stopped;
 mod tool;
+mod traced;
 mod volume;

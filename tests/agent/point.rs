@@ -96,6 +96,8 @@ fn the_log_tells_each_step_its_seconds_and_the_tools_progress() {
         "publish",
         "report",
     ];
+    assert_eq!(steps.iter().filter(|step| **step == "write-back").count(), 2);
+    let steps: Vec<_> = steps.into_iter().filter(|step| *step != "write-back").collect();
     assert_eq!(steps, expected);
     assert!(ended.iter().all(|line| line["seconds"].is_f64()));
     assert!(outcome.log.iter().all(|line| line["time"].is_string()));

@@ -3,7 +3,7 @@
 use crate::agent::{Outcome, Running};
 use crate::member::Member;
 use graph_backup_operator::agent::manifest::Manifest;
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Owner, Place, Plan};
+use graph_backup_operator::agent::run::{BackupRun, InspectRun, Owner, Place, Plan, PruneRun};
 use graph_backup_operator::api::{Endpoint, Fence, ProbeMark, StoreId, Verification};
 use graph_backup_operator::discovery::SourceUri;
 use serde::Serialize;
@@ -77,7 +77,6 @@ impl Scene {
             bandwidth_limit: None,
             deadline_seconds: 300,
             image: "registry.example/neo4j:1.8".into(),
-            dead_pods: Vec::new(),
         };
         Self { folder, member, run }
     }
@@ -121,18 +120,35 @@ impl Scene {
         self.spawn("backup", pod, &self.run)
     }
 
+    /// Starts `agent backup` by a command that ends with the program, such as a tracer.
+    pub fn start_through(&self, command: &[String], pod: &str) -> Running {
+        let verdict = self.path(&format!("verdict-{pod}"));
+        Running::start_through(command, "backup", pod, &self.run, &self.path("target"), &verdict)
+    }
+
     pub fn backup(&self, pod: &str) -> Outcome {
         self.start(pod).finish()
     }
 
     /// Runs `agent check`.
     pub fn check(&self) -> Outcome {
-        self.spawn("check", "check-pod", &self.run).finish()
+        self.start_check().finish()
+    }
+
+    /// Starts `agent check`.
+    pub fn start_check(&self) -> Running {
+        self.spawn("check", "check-pod", &self.run)
     }
 
     pub fn inspect(&self) -> Outcome {
         let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false };
         self.spawn("inspect", "inspect-pod", &run).finish()
+    }
+
+    /// Runs `agent prune`.
+    pub fn prune(&self) -> Outcome {
+        let run = PruneRun { owner: self.run.owner.clone(), places: vec![self.run.place.clone()] };
+        self.spawn("prune", "prune-pod", &run).finish()
     }
 
     fn spawn(&self, what: &str, pod: &str, run: &impl Serialize) -> Running {

@@ -1,6 +1,6 @@
 //! Told to stop: by the kubelet, or by the deadline.
 
-use crate::agent::eventually;
+use crate::agent::{eventually, program};
 use crate::scene::{GOOD_TOOL, Scene, is_running};
 use graph_backup_operator::api::Reason;
 use rustix::process::Signal;
@@ -83,4 +83,21 @@ fn what_the_tool_leaves_running_is_ended() {
     assert!(since.elapsed() < Duration::from_secs(10));
     assert!(!is_running(&fs::read_to_string(scene.path("left")).unwrap()));
     assert_eq!(scene.inspect().published(), published);
+}
+
+#[test]
+fn a_volume_that_does_not_answer_does_not_make_the_agent_deaf() {
+    let scene = Scene::with_tool(GOOD_TOOL);
+    let log = scene.path("strace").display().to_string();
+    // The first step makes folders on the target.
+    let strace = ["strace", "-f", "-qq", "-o", &log, "--trace=mkdir,mkdirat", "--inject=mkdir,mkdirat:delay_enter=33s"];
+    let mut words: Vec<_> = strace.iter().map(|word| (*word).to_owned()).collect();
+    words.push(program());
+    let mut running = scene.start_through(&words, "pod-1");
+    assert!(running.reaches("lock", "started"));
+    let since = Instant::now();
+    running.send_to_child(Signal::TERM);
+    let failure = running.ended_within(Duration::from_secs(50)).failed(Reason::Interrupted);
+    assert!(failure.message.contains("did not stop in time"), "{}", failure.message);
+    assert!(since.elapsed() > Duration::from_secs(20), "the tool would not have had its time");
 }

@@ -8,11 +8,9 @@ use std::fs;
 #[test]
 fn two_runs_at_once() {
     let tool = format!("touch \"$scene/copying\"\nwhile [ ! -e \"$scene/go\" ]; do sleep 0.02; done\n{GOOD_TOOL}");
-    let mut scene = Scene::with_tool(&tool);
+    let scene = Scene::with_tool(&tool);
     let first = scene.start("pod-1");
     eventually("the first tool runs", || scene.path("copying").exists());
-    // Even one that is told that the first is dead.
-    scene.run.dead_pods = vec!["pod-1".into()];
     let failure = scene.backup("pod-2").failed(Reason::TargetLocked);
     assert!(failure.message.contains("/.lock"), "{}", failure.message);
     assert_eq!(scene.tool_runs(), 1);
@@ -55,19 +53,31 @@ fn a_damaged_point_is_not_reported_as_one() {
     }
 }
 
-#[test]
-fn only_partials_of_dead_pods_are_removed() {
-    let mut scene = Scene::with_tool(GOOD_TOOL);
-    let partials = ["dead", "alive", "pod-1"].map(|pod| format!(".partial-{BACKUP_UID}-{pod}"));
+/// Partials of pods that nobody recorded, of this very pod, and of another backup.
+fn leave_partials(scene: &Scene) -> String {
+    let own = ["vanished", "killed", "pod-1"].map(|pod| format!(".partial-{BACKUP_UID}-{pod}"));
     let other = ".partial-9a2b3c4d-0000-4000-8000-000000000000-dead".to_owned();
-    for name in partials.iter().chain([&other]) {
+    for name in own.iter().chain([&other]) {
         fs::create_dir_all(scene.cluster_folder().join(name).join("store/index")).unwrap();
     }
-    scene.run.dead_pods = vec!["dead".into(), "unheard-of".into()];
+    other
+}
+
+#[test]
+fn every_partial_of_the_backup_itself_is_removed() {
+    let scene = Scene::with_tool(GOOD_TOOL);
+    let other = leave_partials(&scene);
     scene.backup("pod-1").published();
-    let mut expected = vec![partials[1].clone(), other, POINT.to_owned()];
-    expected.sort();
-    assert_eq!(scene.in_cluster_folder(), expected);
+    assert_eq!(scene.in_cluster_folder(), [other.clone(), POINT.to_owned()]);
+
+    // Also by a run that finds the point of an earlier one, and by one that fails.
+    leave_partials(&scene);
+    scene.backup("pod-2").published();
+    assert_eq!(scene.in_cluster_folder(), [other, POINT.to_owned()]);
+    let failing = Scene::with_tool("exit 1");
+    let other = leave_partials(&failing);
+    failing.backup("pod-2").failed(Reason::ToolFailed);
+    assert_eq!(failing.in_cluster_folder(), [other]);
 }
 
 #[test]
@@ -93,6 +103,26 @@ fn links_that_lead_out_of_the_target_are_refused() {
     scene.backup("pod-1").failed(Reason::TargetNotWritable);
     assert_eq!(fs::read_dir(scene.path("elsewhere")).unwrap().count(), 0);
     assert_eq!(scene.tool_runs(), 0);
+}
+
+#[test]
+fn nobody_follows_a_link_off_the_target() {
+    let scene = Scene::with_tool(GOOD_TOOL);
+    scene.backup("pod-1").published();
+    // The whole cluster's folder, then the point alone.
+    for linked in [scene.cluster_folder(), scene.point_folder()] {
+        let elsewhere = scene.path("elsewhere");
+        fs::rename(&linked, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &linked).unwrap();
+        scene.inspect().failed(Reason::TargetNotWritable);
+        scene.prune().failed(Reason::TargetNotWritable);
+        let point = if linked == scene.point_folder() { elsewhere.clone() } else { elsewhere.join(POINT) };
+        assert!(point.join("store/neostore").exists(), "what is elsewhere was removed");
+        fs::remove_file(&linked).unwrap();
+        fs::rename(&elsewhere, &linked).unwrap();
+    }
+    scene.prune().pruned();
+    assert_eq!(scene.in_cluster_folder(), [""; 0]);
 }
 
 #[test]

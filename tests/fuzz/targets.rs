@@ -172,6 +172,7 @@ fn end(bytes: &[u8], chunk: usize) -> String {
 
 fn judgement_is(ending: u8, left: u8, stdout: &str, stderr: &str) {
     let output = ToolOutput {
+        free_bytes: None,
         ending: match ending {
             0..=199 => tool_output::Ending::Exited(i32::from(ending)),
             _ => tool_output::Ending::Killed(i32::from(ending) - 199),

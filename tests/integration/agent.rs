@@ -37,7 +37,6 @@ impl Backup {
             bandwidth_limit: None,
             deadline_seconds: 300,
             image: "neo4j:1.8".into(),
-            dead_pods: Vec::new(),
         };
         Self { folder, run }
     }
@@ -257,8 +256,7 @@ async fn the_real_tool_is_stopped_and_ends_with_a_killed_agent() {
     running.kill();
     backup.inspect().failed(Reason::JobLost);
     backup.let_go();
-    let mut next = backup;
-    next.run.dead_pods = vec!["pod-2".into()];
+    let next = backup;
     finished(next.start("pod-3")).await.published();
 }
 

@@ -18,6 +18,11 @@ pub const AGENT: &str = env!("CARGO_BIN_EXE_graph-backup-operator");
 /// Names another build of the program.
 pub const PROGRAM_VARIABLE: &str = "GBO_PROGRAM";
 
+/// The program that is tested.
+pub fn program() -> String {
+    std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| AGENT.to_owned())
+}
+
 /// An agent that runs.
 pub struct Running {
     child: Child,
@@ -30,7 +35,20 @@ pub struct Running {
 impl Running {
     /// Starts the agent in a pod with this UID. The volume of a stopped member is `source`, beside the target.
     pub fn start(what: &str, pod: &str, run: &impl Serialize, target: &Path, verdict: &Path) -> Self {
-        let mut child = Command::new(std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| AGENT.into()))
+        Self::start_through(&[program()], what, pod, run, target, verdict)
+    }
+
+    /// The same by a command that ends with the program; its process is that of the command.
+    pub fn start_through(
+        command: &[String],
+        what: &str,
+        pod: &str,
+        run: &impl Serialize,
+        target: &Path,
+        verdict: &Path,
+    ) -> Self {
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
             .args(["agent", what, "--target"])
             .arg(target)
             .arg("--source")
@@ -57,6 +75,14 @@ impl Running {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Sends a signal to its first child: the agent, where this was started through another program.
+    pub fn send_to_child(&self, signal: Signal) {
+        let pid = self.pid().as_raw_pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let child = children.split_whitespace().next().expect("a child").parse().unwrap();
+        kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
+    }
+
     /// Reads the log until this event of this step; false when the log ends before.
     pub fn reaches(&mut self, step: &str, event: &str) -> bool {
         while let Some(line) = self.next_line() {
@@ -65,6 +91,29 @@ impl Running {
             }
         }
         false
+    }
+
+    /// Whether it has left its verdict.
+    pub fn has_verdict(&self) -> bool {
+        fs::metadata(&self.verdict).is_ok_and(|metadata| metadata.len() > 0)
+    }
+
+    /// Waits for its end without reading its log.
+    #[track_caller]
+    pub fn ended_within(mut self, patience: Duration) -> Outcome {
+        let until = Instant::now() + patience;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+                None => {
+                    self.child.kill().unwrap();
+                    panic!("it did not end within {patience:?}");
+                }
+            }
+        };
+        let verdict = serde_json::from_slice(&fs::read(&self.verdict).expect("a verdict")).unwrap();
+        Outcome { status, verdict, log: self.log, usage: self.usage }
     }
 
     /// `kill -9`.
@@ -139,6 +188,12 @@ impl Outcome {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Panics unless it removed everything.
+    #[track_caller]
+    pub fn pruned(self) {
+        assert_eq!((self.verdict, self.status.code()), (Verdict::Pruned, Some(0)));
     }
 
     /// The lines that the tool wrote to a stream.
