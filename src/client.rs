@@ -1,6 +1,9 @@
 //! Calls to the API server: each bounded in time, each failure classified once.
 
-use kube::Error;
+use kube::api::ListParams;
+use kube::{Api, Error};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
@@ -69,6 +72,29 @@ pub async fn call<T>(action: &'static str, request: impl Future<Output = Result<
             Err(CallError::Transient { action, message })
         }
     }
+}
+
+/// Objects that one request for a list asks for.
+const PAGE: u32 = 100;
+/// Requests for one list: a longer one is an error, for what is missing from it would be taken for absent.
+const PAGES_MAX: usize = 5;
+
+/// Reads a whole list, page by page. `action` completes "failed to …".
+pub async fn list<K>(action: &'static str, api: &Api<K>, labels: &str) -> Result<Vec<K>, CallError>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut items = Vec::new();
+    let mut params = ListParams::default().labels(labels).limit(PAGE);
+    for _ in 0..PAGES_MAX {
+        let page = call(action, api.list(&params)).await?;
+        items.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(items),
+        }
+    }
+    Err(CallError::Transient { action, message: format!("there are more than {} with labels {labels}", items.len()) })
 }
 
 fn classify(action: &'static str, error: Error) -> CallError {

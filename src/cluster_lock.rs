@@ -7,17 +7,15 @@
 use crate::agent::run::Owner;
 use crate::api::names::{MANAGED_BY, MANAGED_BY_LABEL, cluster_lock};
 use crate::api::{StoreId, to_kubernetes};
-use crate::client::{CallError, call};
+use crate::client::{CallError, call, list};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 
 /// Label with the UID of the object that holds the lock.
 pub const HOLDER_UID_LABEL: &str = "graphbackup.dev/holder-uid";
-/// One object holds one lock; a list longer than this is cut.
-const LOCKS_MAX: u32 = 10;
 
 /// Who holds the lock of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +79,7 @@ impl ClusterLocks {
     /// The locks that an object holds.
     pub async fn held_by(&self, holder: &Owner) -> Result<Vec<HeldLock>, CallError> {
         let selector = format!("{HOLDER_UID_LABEL}={}", holder.uid);
-        let params = ListParams::default().labels(&selector).limit(LOCKS_MAX);
-        let leases = call("list the Leases of an object", self.leases().list(&params)).await?.items;
+        let leases = list("list the Leases of an object", &self.leases(), &selector).await?;
         Ok(leases.into_iter().map(held).collect())
     }
 

@@ -6,6 +6,7 @@
 use super::blocking::blocking;
 use super::boot;
 use super::cold;
+use super::earlier;
 use super::forward;
 use super::index_names;
 use super::inspect;
@@ -65,7 +66,8 @@ pub async fn backup(run: &BackupRun, with: &Surroundings<'_>) -> Verdict {
             Ok(published) => {
                 // A point is a point also where the free space cannot be told.
                 let free_bytes = space::free(with.mount).ok().flatten();
-                Verdict::Published(Box::new(Published { free_bytes, ..published }))
+                let earlier = earlier::newest(&attempt.layout, &run.owner);
+                Verdict::Published(Box::new(Published { free_bytes, earlier, ..published }))
             }
             Err(failure) => Verdict::Failed(failure),
         },

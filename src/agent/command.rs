@@ -2,6 +2,7 @@
 
 use super::backup::{Surroundings, backup};
 use super::cold;
+use super::earlier;
 use super::exec::exec;
 use super::inspect::inspect;
 use super::install::install;
@@ -129,6 +130,7 @@ async fn run_check(paths: &Paths) -> Result<Verdict, Failure> {
     let run: BackupRun = read_run()?;
     rustix::process::umask(Mode::from_raw_mode(UMASK));
     let stop = listen(NO_DEADLINE, &paths.verdict)?;
+    earlier::refuse(&run, &paths.target)?;
     cold::check(&run, &paths.target, &paths.source, &stop).await?;
     Ok(Verdict::Ready)
 }

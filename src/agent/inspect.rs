@@ -5,6 +5,7 @@
 
 use super::blocking::blocking;
 use super::layout::Layout;
+use super::lock;
 use super::manifest::{Manifest, STORE_FOLDER};
 use super::manifest_file;
 use super::progress::{Step, start};
@@ -20,11 +21,43 @@ use std::path::Path;
 
 /// Answers whether a point of this object is on the volume.
 pub async fn inspect(run: InspectRun, mount: &Path, stop: &Stop) -> Verdict {
-    let (mount, stop) = (mount.to_owned(), stop.clone());
-    match blocking(move || look(&run, &mount, &stop)).await {
+    match answer(run, mount, stop).await {
         Ok(published) => Verdict::Published(Box::new(published)),
         Err(failure) => Verdict::Failed(failure),
     }
+}
+
+async fn answer(run: InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failure> {
+    let layout = Layout::new(mount, &run.place)?;
+    // Whoever still writes holds the lock: what is not there yet may be there in a moment.
+    let lock = if run.clean && target::exists(&layout.cluster_folder())? {
+        Some(stop.unless_stopped(lock::take(&layout.lock_file())).await??)
+    } else {
+        None
+    };
+    let (uid, mount, stop) = (run.owner.uid.clone(), mount.to_owned(), stop.clone());
+    let found = blocking(move || look(&run, &mount, &stop)).await;
+    match (found, lock) {
+        (Err(failure), Some(_lock)) if failure.reason == Reason::JobLost => {
+            Err(blocking(move || Ok(remove_partials(&layout, &uid, failure))).await?)
+        }
+        (found, _) => found,
+    }
+}
+
+/// Under the lock every partial of the object is dead. What cannot be removed is told.
+fn remove_partials(layout: &Layout, uid: &str, mut failure: Failure) -> Failure {
+    let partials = match target::partials_of(layout, uid) {
+        Ok(partials) => partials,
+        Err(error) => return failure.and(format!("its partial copies could not be listed: {error}")),
+    };
+    for (partial, _) in partials {
+        failure = match target::remove_partial(&partial) {
+            Ok(()) => failure.and("the partial copy was removed"),
+            Err(error) => failure.and(format!("the partial copy could not be removed: {error}")),
+        };
+    }
+    failure
 }
 
 fn look(run: &InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failure> {
@@ -142,7 +175,30 @@ mod tests {
     }
 
     fn asked(mount: &Path) -> Result<Published, Failure> {
-        look(&InspectRun { owner: testing::owner(), place: place(), adopt: false }, mount, &Stop::never())
+        let run = InspectRun { owner: testing::owner(), place: place(), adopt: false, clean: false };
+        look(&run, mount, &Stop::never())
+    }
+
+    #[tokio::test]
+    async fn what_a_run_left_goes_under_the_lock() {
+        let mount = tempfile::tempdir().unwrap();
+        let layout = Layout::new(mount.path(), &place()).unwrap();
+        let run = || InspectRun { owner: testing::owner(), place: place(), adopt: false, clean: true };
+        let failure = answer(run(), mount.path(), &Stop::never()).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::JobLost);
+        target::prepare(&layout).unwrap();
+        for uid in ["backup-uid", "other-uid"] {
+            target::make_partial(&layout.partial_folder(uid, "pod-uid").unwrap()).unwrap();
+        }
+        let lock = lock::take(&layout.lock_file()).await.unwrap();
+        // Whoever holds it may be about to publish.
+        assert_eq!(answer(run(), mount.path(), &Stop::never()).await.unwrap_err().reason, Reason::TargetLocked);
+        assert_eq!(target::partials_of(&layout, "backup-uid").unwrap().len(), 1);
+        drop(lock);
+        let failure = answer(run(), mount.path(), &Stop::never()).await.unwrap_err();
+        assert!(failure.reason == Reason::JobLost && failure.message.contains("removed"), "{}", failure.message);
+        assert_eq!(target::partials_of(&layout, "backup-uid").unwrap(), []);
+        assert_eq!(target::partials_of(&layout, "other-uid").unwrap().len(), 1);
     }
 
     fn refused(mount: &Path) -> Reason {
@@ -225,7 +281,8 @@ mod tests {
         let mount = point(|m| m.owner.uid = "other".into());
         let adopt = |point: &str| {
             let place = Place { point: point.into(), ..place() };
-            look(&InspectRun { owner: testing::owner(), place, adopt: true }, mount.path(), &Stop::never())
+            let run = InspectRun { owner: testing::owner(), place, adopt: true, clean: false };
+            look(&run, mount.path(), &Stop::never())
         };
         assert_eq!(adopt(&place().point).unwrap().owner_uid, "other");
         assert_eq!(adopt("elsewhere").unwrap_err().reason, Reason::PointMissing);

@@ -9,6 +9,7 @@ pub mod boot;
 mod cold;
 pub mod command;
 pub mod digest;
+mod earlier;
 mod exec;
 mod forward;
 pub mod history;

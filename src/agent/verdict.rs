@@ -73,6 +73,9 @@ pub struct Published {
     pub data_from: DateTime<Utc>,
     /// When the tool ended.
     pub data_to: DateTime<Utc>,
+    /// A point of an earlier object of the same namespace and name, as `spec.adopt` names it: `<store id>/<folder>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<String>,
     /// Fence right before the tool.
     pub fence_before: Fence,
     /// Fence right after the tool.
@@ -133,6 +136,7 @@ impl Published {
             boot: manifest.boot.as_ref().map(|boot| boot.result),
             seed: manifest.seed.clone(),
             free_bytes: None,
+            earlier: None,
             data_from: manifest.data_from,
             data_to: manifest.data_to,
             fence_before: manifest.fence_before.clone(),

@@ -171,6 +171,9 @@ pub enum Verification {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GraphBackupStatus {
+    /// UID of the object that this status is about. The operator does not believe a status of another object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -203,6 +206,9 @@ pub struct GraphBackupStatus {
     /// Free space on the target after the copy, for people, such as `12Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<String>,
+    /// The reading of a point that is adopted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Inspection>,
     /// The recovery point; present exactly when `Succeeded` is `True`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<Point>,
@@ -276,12 +282,19 @@ pub struct StoppedMember {
     pub generation: i64,
     /// `spec.replicas` of the StatefulSet before it was scaled.
     pub replicas: i32,
+    /// When the check found that a copy can be made, where its Job had to be deleted before the member is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_time: Option<DateTime<Utc>>,
     /// When the member was gone, and its store could be copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_time: Option<DateTime<Utc>>,
     /// When the replicas were back, or were found not to be ours to put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_time: Option<DateTime<Utc>>,
+    /// How the member is, if it did not come back as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub missing: Option<String>,
 }
 
 /// An earlier point that an incremental backup starts from.
@@ -300,14 +313,39 @@ pub struct Parent {
     pub last_transaction: i64,
 }
 
-/// A Job that asks the target volume whether an attempt published its point.
+/// A question to the target volume, asked by one Job after the other until one gives an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
-    /// Name of the Job.
+    /// Name of the newest Job.
     pub job: String,
-    /// When it was decided.
+    /// When the first Job was decided.
     pub start_time: DateTime<Utc>,
+    /// Number of the newest Job, 1 for the first.
+    #[serde(default = "one")]
+    #[schemars(with = "i32")]
+    pub tries: u32,
+    /// When the newest Job was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_time: Option<DateTime<Utc>>,
+    /// Why the attempt's own verdict was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What happened to it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// When the newest Job was seen to give no answer; the next one waits for its backoff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered_time: Option<DateTime<Utc>>,
+    /// Why the last Job without an answer gave none, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub unanswered: Option<String>,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// How the parent's store came into an incremental point.

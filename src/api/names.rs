@@ -27,9 +27,14 @@ pub fn backup_job(name: &str, uid: &str, attempt: u32) -> String {
     format!("{name}-{}-{attempt}", uid.get(..5).unwrap_or(uid))
 }
 
-/// Name of the Job that asks the volume what became of an attempt.
-pub fn inspect_job(name: &str, uid: &str, attempt: u32) -> String {
-    format!("{}i", backup_job(name, uid, attempt))
+/// Name of a Job that asks the volume what became of an attempt. `number` is that of the try, 1 to 9.
+pub fn inspect_job(name: &str, uid: &str, attempt: u32, number: u32) -> String {
+    format!("{}i{}", backup_job(name, uid, attempt), of_try(number))
+}
+
+/// The first try has no number.
+fn of_try(number: u32) -> String {
+    if number > 1 { number.to_string() } else { String::new() }
 }
 
 /// Name of the Job that checks whether a cold copy can be made.
@@ -37,9 +42,9 @@ pub fn check_job(name: &str, uid: &str, attempt: u32) -> String {
     format!("{}c", backup_job(name, uid, attempt))
 }
 
-/// Name of the Job that reads a point back that is adopted.
-pub fn adopt_job(name: &str, uid: &str) -> String {
-    format!("{name}-{}-a", uid.get(..5).unwrap_or(uid))
+/// Name of a Job that reads a point back that is adopted. `number` is that of the try, 1 to 9.
+pub fn adopt_job(name: &str, uid: &str, number: u32) -> String {
+    format!("{name}-{}-a{}", uid.get(..5).unwrap_or(uid), of_try(number))
 }
 
 /// Name of the Lease that one writer of a cluster holds: the store id is 33 characters of a DNS label.
@@ -66,7 +71,7 @@ mod tests {
     #[test]
     fn names_fit_their_limits() {
         let longest = "n".repeat(52);
-        assert!(inspect_job(&longest, UID, 11).len() <= 63);
+        assert!(inspect_job(&longest, UID, 11, 9).len() <= 63);
         assert!(prune_job(&longest, UID).len() <= 63);
         let created = DateTime::from_timestamp(1_795_500_000, 0).unwrap();
         assert_eq!(point("nightly", UID, created), "20261124T060000Z-nightly-1a2b3c4d");
@@ -77,6 +82,6 @@ mod tests {
         let other = "9a2b3c4d-0000-4000-8000-000000000000";
         assert_ne!(backup_job("b", UID, 1), backup_job("b", other, 1));
         assert_ne!(backup_job("b", UID, 1), backup_job("b", UID, 2));
-        assert_ne!(backup_job("b", UID, 1), inspect_job("b", UID, 1));
+        assert_ne!(backup_job("b", UID, 1), inspect_job("b", UID, 1, 1));
     }
 }

@@ -55,6 +55,8 @@ reasons! {
     WaitingForLock => Retry,
     /// A member is being stopped for a cold copy.
     StoppingMember => Retry,
+    /// The member that was stopped for a cold copy is started again.
+    StartingMember => Retry,
     /// The files of the point are being removed.
     Pruning => Retry,
     /// The two readings of the fence are equal.
@@ -119,6 +121,8 @@ reasons! {
     DeadlineExceeded => Act,
     /// The Job or its pod vanished and the volume holds no point of it.
     JobLost => Retry,
+    /// The verdict was lost, and the volume could not be asked whether it holds the point.
+    OutcomeUnknown => Act,
     /// The agent ended without a verdict, and the volume holds no point of it.
     AgentFailed => Retry,
     /// The agent was told to stop (eviction, drain, deletion) before it had published.
@@ -143,6 +147,8 @@ reasons! {
     ScaleRefused => Retry,
     /// The member did not stop in time; it was started again.
     MemberDidNotStop => Retry,
+    /// The member was started again and did not register in ZooKeeper in time; the verdict of the copy stands.
+    MemberNotBack => Act,
     /// Somebody scaled the StatefulSet while its member was stopped or copied.
     ScaledMeanwhile => Act,
     /// The member's store was not shut down cleanly.
@@ -203,6 +209,10 @@ reasons! {
     PointMissing => Act,
     /// The point that `spec.adopt` names is that of another `GraphBackup`.
     PointTaken => Act,
+    /// The status of the object was written for another object.
+    ForeignStatus => Act,
+    /// `method: Cold`: the target holds a point that an earlier object of the same name made.
+    EarlierPoint => Act,
     /// A foreign folder stands where the point would be published.
     PointExists => Act,
 }

@@ -1,11 +1,12 @@
 //! Making a point that is on the volume already the point of an object: nothing is copied. Pure.
 
-use super::decide::{Ending, Pass, Step, Waiting, claim_missing, deadline_left, decide_active, is_digest, look_again};
-use super::validate::ValidBackup;
-use super::world::{Adoption, JobState};
-use crate::agent::verdict::{Published, Verdict};
+use super::decide::{asking, claim_missing, is_digest};
+use super::inspection::{self, Next};
+use super::step::{Ending, Pass, Step, Waiting, deadline_left, look_again};
+use super::world::Adoption;
+use crate::agent::verdict::Published;
 use crate::api::names::adopt_job;
-use crate::api::{Reason, StoreId};
+use crate::api::{Inspection, Reason, StoreId};
 use std::time::Duration;
 
 /// The next step of an object that adopts a point of the store.
@@ -15,7 +16,8 @@ pub(super) fn next(pass: &Pass<'_>, store: StoreId, seen: Adoption) -> Step {
         return fail(
             Reason::DeadlineExceeded,
             "the point was not read within deadlines.run: raise it in a new GraphBackup".to_owned(),
-        );
+        )
+        .after_deleting(seen.job.at_work());
     };
     if let Some(other) = seen.taken_by {
         return fail(
@@ -27,33 +29,30 @@ pub(super) fn next(pass: &Pass<'_>, store: StoreId, seen: Adoption) -> Step {
         let look_again = look_again(pass.status, pass.now).min(left + Duration::from_secs(1));
         return Step::Wait(claim_missing(pass.backup, look_again));
     }
-    match seen.job {
-        JobState::Absent => Step::Adopt(store),
-        JobState::Active { job, created, start } => match decide_active(pass, &job, created, start) {
-            Step::Wait(Waiting { look_again, .. }) => Step::Wait(Waiting { look_again, ..reading(pass.backup) }),
-            Step::CloseAttempt(ending) => Step::Fail(ending),
-            step => step,
-        },
-        JobState::Ended { verdict: Some(Verdict::Published(point)), .. } => judge(store, point),
-        JobState::Ended { verdict: Some(Verdict::Failed(failure)), .. } => fail(failure.reason, failure.message),
-        JobState::Ended { .. } => fail(
-            Reason::JobLost,
-            "the Job that reads the point ended without a verdict: create a new GraphBackup".to_owned(),
-        ),
-        JobState::Foreign => fail(
-            Reason::JobRefused,
-            "a foreign Job has the name of the one that reads the point: delete it and create a new GraphBackup"
-                .to_owned(),
-        ),
+    let owner = &pass.backup.owner;
+    let name = |number| adopt_job(&owner.name, &owner.uid, number);
+    let asked = pass.status.adoption.as_ref();
+    match inspection::next(pass, asked, name, None, seen.job) {
+        Next::Ask(reading) => Step::Adopt(store, reading),
+        Next::Unanswered(reading, job) => Step::Unanswered(reading, job),
+        Next::Wait(look_again) => {
+            let waiting = asked.map_or_else(|| claim_missing(pass.backup, left), reading);
+            Step::Wait(Waiting { look_again: look_again.min(left + Duration::from_secs(1)), ..waiting })
+        }
+        Next::Point(point, lingering) => judge(store, point).after_deleting(lingering),
+        Next::Nothing(failure, lingering) => fail(failure.reason, failure.message).after_deleting(lingering),
+        Next::GiveUp(why, lingering) => {
+            fail(Reason::JobLost, format!("the point could not be read: {why}; create a new GraphBackup"))
+                .after_deleting(lingering)
+        }
     }
 }
 
 /// What stands on the object while its point is read.
-pub fn reading(backup: &ValidBackup) -> Waiting {
-    let owner = &backup.owner;
+pub fn reading(adoption: &Inspection) -> Waiting {
     Waiting {
         reason: Reason::Running,
-        message: format!("Job {} reads the point back", adopt_job(&owner.name, &owner.uid)),
+        message: asking(adoption, "reads the point back"),
         look_again: Duration::from_mins(1),
     }
 }

@@ -1,14 +1,16 @@
 //! Does what was decided: the only place that writes. Each write can be repeated.
 
 use super::build::{self, Task};
-use super::decide::{Ending, Step};
 use super::event::{event, removal_event};
+use super::foreign::files_stay;
+use super::inspection::unanswered;
 use super::removal::{PRUNE_AGAIN, Removal, other_finalizers};
 use super::status;
+use super::step::{Ending, Step};
 use super::validate::ValidBackup;
 use super::world::{JobRef, ScaleTo};
 use crate::agent::run::Owner;
-use crate::api::{Attempt, GraphBackup, GraphBackupStatus, Reason};
+use crate::api::{Attempt, DeletionPolicy, GraphBackup, GraphBackupStatus, Reason, now_seconds};
 use crate::client::{CallError, call};
 use crate::cluster_lock::ClusterLocks;
 use chrono::{DateTime, Utc};
@@ -82,6 +84,12 @@ pub async fn apply(
     step: &Step,
     now: DateTime<Utc>,
 ) -> Result<GraphBackupStatus, ApplyError> {
+    if let Step::DeleteFirst(job, then) = step {
+        // A crash right after it costs no point: the Job is gone, so the volume is asked.
+        require_unchanged(hands, backup).await?;
+        delete_job(hands, backup, job).await?;
+        return Box::pin(apply(hands, backup, before, then, now)).await;
+    }
     if let Step::Start { attempt, take_lock: true } = step {
         take_lock(hands, backup, attempt, now).await?;
     }
@@ -94,39 +102,55 @@ pub async fn apply(
     }
     let (status, version) = record(hands, backup, before, step, now).await?;
     let done = match step {
-        // The member has to stop first.
+        // The member has to stop first, and before that it is seen whether its store can be copied.
         Step::Start { attempt, .. } if attempt.stopped.as_ref().is_some_and(|stopped| stopped.gone_time.is_none()) => {
-            Ok(())
+            create_check_job(hands, backup, &status, now).await
         }
         Step::Start { attempt, .. } => {
             let job = build::backup_job(backup, &status, attempt, Task::Backup, hands.operator_image, now)?;
             create_job(hands, backup, job).await
         }
-        Step::Inspect => create_inspect_job(hands, backup, &status).await,
-        Step::Adopt(store) => create_job(hands, backup, build::adopt_job(backup, *store, hands.operator_image)?).await,
+        Step::Inspect(_) => create_inspect_job(hands, backup, &status).await,
+        Step::Adopt(store, reading) => {
+            create_job(hands, backup, build::adopt_job(backup, *store, &reading.job, hands.operator_image)?).await
+        }
         Step::Check => create_check_job(hands, backup, &status, now).await,
         Step::StopMember(to) => scale(hands, backup, to).await,
-        Step::DeleteJob(job) => delete_job(hands, backup, job).await,
+        Step::DeleteJob(job) | Step::Unanswered(_, Some(job)) => delete_job(hands, backup, job).await,
         Step::BreakLock(lock) => {
             lead(hands)?;
             Ok(hands.locks.delete(lock).await?)
         }
-        Step::Wait(_) | Step::StartMember(_) | Step::CloseAttempt(_) | Step::Succeed(_) | Step::Fail(_) => Ok(()),
+        Step::Wait(_)
+        | Step::StartMember(_)
+        | Step::MemberMissing(_)
+        | Step::CloseAttempt(_)
+        | Step::Succeed(_)
+        | Step::Fail(_)
+        | Step::Checked
+        | Step::DeleteFirst(..)
+        | Step::Unanswered(_, None) => Ok(()),
     };
-    let refusal = match step {
-        Step::Start { .. } | Step::Check | Step::Inspect | Step::Adopt(_) => Some(Reason::JobRefused),
-        Step::StopMember(_) => Some(Reason::ScaleRefused),
+    let Err(error) = done else { return Ok(status) };
+    let then = match &error {
+        ApplyError::Call(refusal @ CallError::Refused { .. }) => refused(step, &refusal.to_string(), now),
         _ => None,
     };
-    match (done, refusal) {
-        (Err(ApplyError::Call(refused @ CallError::Refused { .. })), Some(reason)) => {
-            let ending = Ending::new(reason, refused.to_string());
-            let backup = ValidBackup { resource_version: version, ..backup.clone() };
-            let (status, _) = record(hands, &backup, &status, &Step::CloseAttempt(ending), now).await?;
-            Ok(status)
+    let Some(then) = then else { return Err(error) };
+    let backup = ValidBackup { resource_version: version, ..backup.clone() };
+    Ok(record(hands, &backup, &status, &then, now).await?.0)
+}
+
+/// What follows when the API server refuses a step, in its words: the attempt has failed, or the volume was not asked.
+fn refused(step: &Step, said: &str, now: DateTime<Utc>) -> Option<Step> {
+    let close = |reason| Some(Step::CloseAttempt(Ending::new(reason, said)));
+    match step {
+        Step::Start { .. } | Step::Check => close(Reason::JobRefused),
+        Step::StopMember(_) => close(Reason::ScaleRefused),
+        Step::Inspect(inspection) | Step::Adopt(_, inspection) => {
+            Some(Step::Unanswered(Box::new(unanswered(inspection, said, now_seconds(now))), None))
         }
-        (Err(error), _) => Err(error),
-        (Ok(()), _) => Ok(status),
+        _ => None,
     }
 }
 
@@ -149,7 +173,7 @@ async fn record(
     let after = status::after(backup, before, step, now);
     // What creates a Job always writes first: an object that has moved on refuses it, and with it the Job of a step that
     // is not the next one any more.
-    let creates = matches!(step, Step::Start { .. } | Step::Inspect | Step::Adopt(_));
+    let creates = matches!(step, Step::Start { .. } | Step::Inspect(_) | Step::Adopt(..));
     let version = if after == *before && !creates {
         backup.resource_version.clone()
     } else {
@@ -209,22 +233,68 @@ pub async fn refuse(
     hands: &Hands<'_>,
     object: &GraphBackup,
     before: &GraphBackupStatus,
-    message: String,
+    ending: Ending,
     now: DateTime<Utc>,
 ) -> Result<(), ApplyError> {
-    let owner = Owner {
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-        uid: object.uid().unwrap_or_default(),
-    };
-    let version = object.resource_version().unwrap_or_default();
-    let after = status::invalid(before, object.metadata.generation, &message, now);
-    let step = Step::Fail(Ending { reason: Reason::InvalidSpec, message, pod_uid: None });
-    if let Some(event) = event(&owner, &version, before, &step, hands.instance, now) {
+    let (owner, version) = (owner_of(object), object.resource_version().unwrap_or_default());
+    let after = status::refused(object, before, &ending, now);
+    if let Some(event) = event(&owner, &version, before, &Step::Fail(ending), hands.instance, now) {
         create_event(hands, &owner.namespace, event).await?;
     }
     patch_status(hands, &owner.namespace, &owner.name, &version, &after).await?;
     Ok(())
+}
+
+/// Tells and records that the status of an object is another one's, and puts its own in the place of all of it: with
+/// server-side apply the fields that somebody else has set would stay.
+pub async fn disown(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    ending: Ending,
+    now: DateTime<Utc>,
+) -> Result<(), ApplyError> {
+    let (owner, version) = (owner_of(object), object.resource_version().unwrap_or_default());
+    let none = GraphBackupStatus::default();
+    let after = status::refused(object, &none, &ending, now);
+    if let Some(event) = event(&owner, &version, &none, &Step::Fail(ending), hands.instance, now) {
+        create_event(hands, &owner.namespace, event).await?;
+    }
+    let (before, mut after) = (serde_json::to_value(&object.status)?, serde_json::to_value(after)?);
+    for (field, _) in before.as_object().into_iter().flatten() {
+        if after.get(field).is_none() {
+            after[field] = serde_json::Value::Null;
+        }
+    }
+    lead(hands)?;
+    let backups: Api<GraphBackup> = Api::namespaced(hands.client.clone(), &owner.namespace);
+    let patch = json!({"metadata": {"resourceVersion": version}, "status": after});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+    let written = backups.patch_status(&owner.name, &params, &patch);
+    call("replace the status of a GraphBackup", written).await?;
+    Ok(())
+}
+
+/// Tells that the files of another object stay, then lets a deleted object go whose status is that of the other one.
+pub async fn let_foreign_go(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    uid: &str,
+    now: DateTime<Utc>,
+) -> Result<(), ApplyError> {
+    if object.spec.deletion_policy == DeletionPolicy::Delete {
+        let (owner, version) = (owner_of(object), object.resource_version().unwrap_or_default());
+        let event = removal_event(&owner, &version, Reason::ForeignStatus, &files_stay(uid), hands.instance, now);
+        create_event(hands, &owner.namespace, event).await?;
+    }
+    set_finalizers(hands, object, other_finalizers(object)).await
+}
+
+fn owner_of(object: &GraphBackup) -> Owner {
+    Owner {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+    }
 }
 
 /// Sets the replicas of the members' StatefulSet, if that is still as it was read.
@@ -275,7 +345,14 @@ pub async fn apply_removal(
     match removal {
         Removal::LetGo(why) => {
             if let Some(why) = why {
-                let event = removal_event(backup, Reason::TargetClaimMissing, why, hands.instance, now);
+                let event = removal_event(
+                    &backup.owner,
+                    &backup.resource_version,
+                    Reason::TargetClaimMissing,
+                    why,
+                    hands.instance,
+                    now,
+                );
                 create_event(hands, &backup.owner.namespace, event).await?;
             }
             let_go(hands, object, backup).await
@@ -295,7 +372,7 @@ pub async fn apply_removal(
             Ok(Some(backup.pod_start_deadline))
         }
         Removal::Failed { reason, message, job } => {
-            let event = removal_event(backup, *reason, message, hands.instance, now);
+            let event = removal_event(&backup.owner, &backup.resource_version, *reason, message, hands.instance, now);
             create_event(hands, &backup.owner.namespace, event).await?;
             if let Some(job) = job {
                 delete_job(hands, backup, job).await?;

@@ -1,8 +1,9 @@
 //! The Jobs of a backup, built from a [`ValidBackup`]. Pure.
 
 use super::cold::{self, CHECK_DEADLINE};
-use super::decide::{DEADLINE_MARGIN, deadline_left};
+use super::inspection::reading_limit;
 use super::removal::places;
+use super::step::{DEADLINE_MARGIN, deadline_left};
 use super::validate::ValidBackup;
 use crate::agent::run::{
     AGENT_MOUNT, BackupRun, InspectRun, Owner, POD_UID_VARIABLE, Plan, PruneRun, RUN_VARIABLE, SOURCE_MOUNT,
@@ -33,8 +34,6 @@ const DEFAULT_ID: i64 = 65532;
 const TTL_SECONDS: i32 = 3600;
 /// The agent needs this long to stop the tool and report after it was told to end.
 const TERMINATION_GRACE_SECONDS: i64 = 30;
-/// Limit of the Job that asks the volume: reading a whole store back takes its time.
-const INSPECT_SECONDS: i64 = 840;
 /// Limit of the Job that removes files.
 const PRUNE_SECONDS: i64 = 3600;
 
@@ -158,16 +157,28 @@ pub fn inspect_job(
     name: &str,
     operator_image: &str,
 ) -> Result<Job, serde_json::Error> {
-    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(attempt.store_id), adopt: false };
-    Ok(job(backup, Some(attempt), name, Task::Inspect, INSPECT_SECONDS, inspection(backup, &run, operator_image)?))
+    let run =
+        InspectRun { owner: backup.owner.clone(), place: backup.place(attempt.store_id), adopt: false, clean: true };
+    let pod = inspection(backup, &run, operator_image)?;
+    Ok(job(backup, Some(attempt), name, Task::Inspect, inspect_seconds(backup), pod))
 }
 
 /// The Job that reads a point of the store back that is adopted.
-pub fn adopt_job(backup: &ValidBackup, store: StoreId, operator_image: &str) -> Result<Job, serde_json::Error> {
-    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(store), adopt: true };
-    let name = names::adopt_job(&backup.owner.name, &backup.owner.uid);
-    let seconds = i64::try_from(backup.run_deadline.as_secs()).unwrap_or(i64::MAX);
-    Ok(job(backup, None, &name, Task::Inspect, seconds, inspection(backup, &run, operator_image)?))
+pub fn adopt_job(
+    backup: &ValidBackup,
+    store: StoreId,
+    name: &str,
+    operator_image: &str,
+) -> Result<Job, serde_json::Error> {
+    let run = InspectRun { owner: backup.owner.clone(), place: backup.place(store), adopt: true, clean: false };
+    let pod = inspection(backup, &run, operator_image)?;
+    Ok(job(backup, None, name, Task::Inspect, inspect_seconds(backup), pod))
+}
+
+/// Limit of a Job that reads a store back, the start of its pod included.
+fn inspect_seconds(backup: &ValidBackup) -> i64 {
+    let limit = backup.pod_start_deadline + reading_limit(backup);
+    i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn inspection(backup: &ValidBackup, run: &InspectRun, operator_image: &str) -> Result<PodSpec, serde_json::Error> {
@@ -175,7 +186,7 @@ fn inspection(backup: &ValidBackup, run: &InspectRun, operator_image: &str) -> R
         image: Some(operator_image.to_owned()),
         env: Some(agent_env(&serde_json::to_string(run)?)),
         resources: Some(small()),
-        volume_mounts: Some(vec![mount("target", TARGET_MOUNT, true)]),
+        volume_mounts: Some(vec![mount("target", TARGET_MOUNT, !run.clean)]),
         ..agent_container(Task::Inspect, "/graph-backup-operator".to_owned())
     };
     Ok(pod_spec(backup, Vec::new(), inspect, vec![claim(backup)]))
@@ -363,3 +374,6 @@ fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
         ..VolumeMount::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

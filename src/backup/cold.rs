@@ -5,14 +5,16 @@
 //! became of the copy. Before a member is stopped a Job on its node mounts both volumes and looks whether a copy can be
 //! made: what is set up wrong costs no member.
 
-use super::decide::{
-    Ending, Pass, Step, Waiting, deadline_left, decide_active, may_be_uncreated, out_of_time, running, since,
+use super::decide::{run_left, running};
+use super::pod_start::time_to_start;
+use super::step::{
+    Ending, LOOK_WHILE_RUNNING, Pass, Step, Waiting, deadline_left, may_be_uncreated, out_of_time, since,
 };
-use super::world::{JobState, MemberState, ScaleTo, Unfit};
+use super::world::{JobState, MemberState, PodStart, ScaleTo, Unfit};
 use crate::agent::verdict::Verdict;
 use crate::api::{Attempt, Cold, Endpoint, IfMaster, Reason, StoppedMember, now_seconds};
 use crate::discovery::Registered;
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use std::time::Duration;
 
 /// For a member to be gone, whatever grace its pod has.
@@ -22,7 +24,12 @@ pub const CHECK_DEADLINE: Duration = Duration::from_mins(1);
 /// How the scheduler of Kubernetes says, up to 1.33 and later, that a volume cannot be on a node.
 const APART: [&str; 2] = ["volume node affinity conflict", "PersistentVolume's node affinity"];
 /// Bounds of the time between two looks at a member that stops: nothing tells when it is gone from ZooKeeper.
-const LOOK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+pub const LOOK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+/// For the registration of a stopped member to go before it is started all the same: a few times the session timeout. A member
+/// that finds its last registration when it starts hangs.
+pub const RELEASE_WAIT: Duration = Duration::from_mins(2);
+/// For a member that was started again to register, beyond the start of its pod: it may have to recover its store.
+const RETURN_WAIT: Duration = Duration::from_mins(5);
 /// Longest time between two looks at the StatefulSet while its member is copied.
 const LOOK_WHILE_COPYING: Duration = Duration::from_secs(15);
 
@@ -99,13 +106,33 @@ fn require_whole(name: &str, workload: &StatefulSet, replicas: i32) -> Result<()
     let status = workload.status.clone().unwrap_or_default();
     let ready = status.ready_replicas.unwrap_or_default();
     let seen = status.observed_generation >= workload.metadata.generation;
-    if replicas >= 1 && seen && status.replicas == replicas && ready == replicas {
+    if !(replicas >= 1 && seen && status.replicas == replicas && ready == replicas) {
+        return Err(Unfit::new(
+            Reason::WorkloadNotReady,
+            format!(
+                "StatefulSet {name} wants {replicas} members and has {ready} ready: none is stopped before all are up"
+            ),
+        ));
+    }
+    if is_rolled_out(workload, &status) {
         return Ok(());
     }
     Err(Unfit::new(
         Reason::WorkloadNotReady,
-        format!("StatefulSet {name} wants {replicas} members and has {ready} ready: none is stopped before all are up"),
+        format!(
+            "StatefulSet {name} has members of two revisions ({} of {replicas} are of the new one): none is stopped before \
+             its update is complete",
+            status.updated_replicas.unwrap_or_default()
+        ),
     ))
+}
+
+/// Whether every member is of the newest revision. With `OnDelete` the controller does not raise `currentRevision`: there the
+/// number of updated members tells.
+fn is_rolled_out(workload: &StatefulSet, status: &StatefulSetStatus) -> bool {
+    let strategy = workload.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref()?.type_.as_deref());
+    let on_delete = strategy == Some("OnDelete");
+    status.current_revision == status.update_revision || (on_delete && status.updated_replicas == Some(status.replicas))
 }
 
 /// Id and endpoint under which the candidate is registered, if it may be stopped. `master` is the master's id.
@@ -148,14 +175,77 @@ pub fn to_be_stopped(candidate: &Candidate, member_id: i32) -> StoppedMember {
         stateful_set_uid: candidate.stateful_set_uid.clone(),
         generation: candidate.generation,
         replicas: candidate.replicas,
+        checked_time: None,
         gone_time: None,
         restored_time: None,
+        missing: None,
     }
 }
 
 /// The member of an attempt whose replicas are not put back yet.
 pub fn away(attempt: &Attempt) -> Option<&StoppedMember> {
     attempt.stopped.as_ref().filter(|stopped| stopped.restored_time.is_none())
+}
+
+/// The member of an attempt whose replicas were put back and that is waited for.
+pub fn returning(attempt: &Attempt) -> Option<&StoppedMember> {
+    attempt.stopped.as_ref().filter(|stopped| stopped.restored_time.is_some() && stopped.missing.is_none())
+}
+
+/// The end of a backup waits until the member that it stopped is back, within bounds. A copy is good all the same.
+pub(super) fn hold(pass: &Pass<'_>, step: Step, away: Option<String>) -> Step {
+    let stopped = pass.status.attempts.last().and_then(returning);
+    let (Step::Succeed(_) | Step::Fail(_), Some(state), Some(stopped)) = (step.deed(), away, stopped) else {
+        return step;
+    };
+    let limit = pass.backup.pod_start_deadline + RETURN_WAIT;
+    let waited = since(stopped.restored_time.unwrap_or(pass.now), pass.now);
+    if waited < limit {
+        let look_again = (waited / 10).clamp(LOOK.0, LOOK.1);
+        return Step::Wait(Waiting { look_again, ..starting(stopped) });
+    }
+    Step::MemberMissing(format!(
+        "pod {} (member {}) was started again {} s ago and is not back: {state}. If it runs, it hangs in its start: delete the pod",
+        stopped.pod,
+        stopped.member_id,
+        waited.as_secs()
+    ))
+}
+
+/// What stands on the object while its member comes back.
+pub(super) fn starting(stopped: &StoppedMember) -> Waiting {
+    Waiting {
+        reason: Reason::StartingMember,
+        message: format!(
+            "pod {} (member {}) is started again and waited for until it is registered in ZooKeeper",
+            stopped.pod, stopped.member_id
+        ),
+        look_again: LOOK.0,
+    }
+}
+
+/// The replicas of a closed attempt: they are put back when the member's registration is gone, and after a while all the same.
+pub(super) fn bring_back(pass: &Pass<'_>, attempt: &Attempt, stopped: &StoppedMember, seen: &MemberState) -> Step {
+    let to = put_back(stopped, seen);
+    let gone = matches!(seen, MemberState::Present { registered: Some(Ok(false)), .. });
+    if to.is_none() || gone || stopped.gone_time.is_some() || stopped.missing.is_some() {
+        return Step::StartMember(to);
+    }
+    let waited = since(attempt.completion_time.unwrap_or(pass.now), pass.now);
+    if waited < RELEASE_WAIT {
+        let message = format!(
+            "pod {} (member {}) is started again as soon as it is gone and its registration in ZooKeeper with it",
+            stopped.pod, stopped.member_id
+        );
+        return Step::Wait(Waiting { reason: Reason::StartingMember, message, look_again: LOOK.0 });
+    }
+    Step::MemberMissing(format!(
+        "pod {} (member {}) is started again although it was not gone {} s after the end of the attempt: if it runs and does \
+         not become ready, it hangs in its start: delete the pod",
+        stopped.pod,
+        stopped.member_id,
+        waited.as_secs()
+    ))
 }
 
 /// What the stopped member of an open attempt asks for; nothing where the attempt's Jobs decide.
@@ -195,7 +285,7 @@ pub(super) fn stop(
     attempt: &Attempt,
     stopped: &StoppedMember,
     seen: &MemberState,
-    check: JobState,
+    check: Check,
 ) -> Step {
     let MemberState::Present { replicas, generation, resource_version, settled, registered } = seen else {
         return Step::CloseAttempt(Ending::new(
@@ -209,12 +299,15 @@ pub(super) fn stop(
         _ if deadline_left(pass.backup, pass.status, pass.now).is_none() => {
             Step::CloseAttempt(out_of_time(pass.status))
         }
+        now if now == stopped.replicas && since(attempt.start_time, pass.now) >= limit => {
+            Step::CloseAttempt(Ending::new(Reason::JobLost, "the Job that checks the volumes did not end in time"))
+        }
         _ if since(attempt.start_time, pass.now) >= limit => {
             Step::CloseAttempt(did_not_stop(stopped, *settled, registered.as_ref()))
         }
         now if now == stopped.replicas && *generation == stopped.generation => {
             let to = ScaleTo { replicas: down, resource_version: resource_version.clone() };
-            judge_check(pass, check).unwrap_or(Step::StopMember(to))
+            judge_check(pass, attempt, stopped, check).unwrap_or(Step::StopMember(to))
         }
         now if now == down && *settled && matches!(registered, Some(Ok(false))) => {
             let stopped = StoppedMember { gone_time: Some(now_seconds(pass.now)), ..stopped.clone() };
@@ -229,24 +322,49 @@ pub(super) fn stop(
     }
 }
 
-/// What the Job that checks asks for; nothing when it found that a copy can be made.
-fn judge_check(pass: &Pass<'_>, check: JobState) -> Option<Step> {
+/// What is left of the Job that checks whether a copy can be made.
+pub(super) struct Check {
+    /// The Job.
+    pub job: JobState,
+    /// Whether a pod of it is still there although the Job is gone.
+    pub pod: bool,
+}
+
+/// What the Job that checks asks for; nothing when it found that a copy can be made, and is over.
+fn judge_check(pass: &Pass<'_>, attempt: &Attempt, stopped: &StoppedMember, check: Check) -> Option<Step> {
     let close = |reason, message: String| Some(Step::CloseAttempt(Ending::new(reason, message)));
-    match check {
-        JobState::Absent => Some(Step::Check),
-        JobState::Active { job, created, start } => Some(match decide_active(pass, &job, created, start) {
-            // The scheduler's words for a volume that no node with the other one can have.
-            Step::CloseAttempt(ending) if APART.iter().any(|words| ending.message.contains(words)) => {
-                Step::CloseAttempt(Ending { reason: Reason::TopologyMismatch, ..ending })
+    match (check.job, stopped.checked_time) {
+        // It is deleted before the member is stopped: what keeps its pod would keep the member's volume, too.
+        (job, Some(_)) => match job.at_work() {
+            Some(job) => Some(Step::DeleteJob(job)),
+            None => check.pod.then(|| Step::Wait(Waiting { look_again: LOOK.0, ..running(pass.status) })),
+        },
+        (JobState::Absent, None) if may_be_uncreated(attempt.start_time, pass.now) => Some(Step::Check),
+        (JobState::Absent, None) => {
+            close(Reason::JobLost, "the Job that checks the volumes vanished before its answer was read".to_owned())
+        }
+        (JobState::Active { job, created, start }, None) => Some(match start {
+            _ if run_left(pass).is_zero() => Step::CloseAttempt(out_of_time(pass.status)),
+            PodStart::Started | PodStart::Unseen => {
+                Step::Wait(Waiting { look_again: run_left(pass).min(LOOK_WHILE_RUNNING), ..running(pass.status) })
             }
-            step => step,
+            PodStart::Waiting(obstacle) => match time_to_start(pass.backup, &job, created, obstacle, pass.now) {
+                Ok(left) => Step::Wait(Waiting { look_again: left.min(run_left(pass)), ..running(pass.status) }),
+                // The scheduler's words for a volume that no node with the other one can have.
+                Err(ending) if APART.iter().any(|words| ending.message.contains(words)) => {
+                    Step::CloseAttempt(Ending { reason: Reason::TopologyMismatch, ..ending })
+                }
+                Err(ending) => Step::CloseAttempt(ending),
+            },
         }),
-        JobState::Ended { verdict: Some(Verdict::Ready), .. } => None,
-        JobState::Ended { verdict: Some(Verdict::Failed(failure)), .. } => close(failure.reason, failure.message),
-        JobState::Ended { .. } => {
+        (JobState::Ended { verdict: Some(Verdict::Ready), lingering, .. }, None) => lingering.map(|_| Step::Checked),
+        (JobState::Ended { verdict: Some(Verdict::Failed(failure)), .. }, None) => {
+            close(failure.reason, failure.message)
+        }
+        (JobState::Ended { .. }, None) => {
             close(Reason::JobLost, "the Job that checks the volumes ended without a verdict".to_owned())
         }
-        JobState::Foreign => {
+        (JobState::Foreign, None) => {
             let message = "a foreign Job has the name of the one that would check the volumes: delete it";
             close(Reason::JobRefused, message.to_owned())
         }

@@ -1,11 +1,14 @@
 //! The driver: watches, one pass, back-off.
 
-use super::apply::{ApplyError, Hands, apply, apply_removal, let_go, refuse, set_finalizers};
-use super::decide::{Step, decide};
+use super::apply::{ApplyError, Hands, apply, apply_removal, disown, let_foreign_go, let_go, refuse, set_finalizers};
+use super::decide::decide;
+use super::foreign::{ending, foreign_status};
+use super::job_state::to_chrono;
 use super::observe::{Eyes, namespace_goes, observe, observe_remains};
 use super::points::{Points, newest_parent, taken_by};
 use super::removal::{Removal, change_of_finalizers, decide_removal, has_finalizer, may_go, other_finalizers};
 use super::status::{is_terminal, success};
+use super::step::{Ending, Step};
 use super::validate::{ValidBackup, validate};
 use crate::agent::run::Owner;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
@@ -153,7 +156,6 @@ pub async fn pass(
 }
 
 async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration>, ApplyError> {
-    let status = object.status.clone().unwrap_or_default();
     let now = (context.clock)();
     let hands = Hands {
         client: &context.client,
@@ -162,8 +164,12 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
         instance: &context.instance,
         leading: context.leading.as_ref(),
     };
+    if let Some(foreign) = foreign_status(object) {
+        return disown_status(&hands, object, foreign, &context.metrics, now).await;
+    }
+    let status = object.status.clone().unwrap_or_default();
     if object.metadata.deletion_timestamp.is_some() {
-        return remove(&hands, object, &status, now).await;
+        return remove(&hands, context.discovery.as_ref(), object, &status, now).await;
     }
     let over = is_terminal(&status);
     if let Some(finalizers) = change_of_finalizers(object, over) {
@@ -176,7 +182,7 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
     let backup = match validate(object) {
         Ok(backup) => backup,
         Err(error) => {
-            refuse(&hands, object, &status, error.to_string(), now).await?;
+            refuse(&hands, object, &status, Ending::new(Reason::InvalidSpec, error.to_string()), now).await?;
             context.metrics.finished(Reason::InvalidSpec);
             return Ok(None);
         }
@@ -191,24 +197,47 @@ async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration
     let step = decide(&backup, &status, world, now);
     apply(&hands, &backup, &status, &step, now).await?;
     tell(&backup.owner, &step, &context.metrics);
-    Ok(match step {
+    Ok(match step.deed() {
         Step::Wait(waiting) => Some(waiting.look_again),
         // The finalizer of a member's backup goes with the next pass; this is for a lost event.
         Step::Succeed(_) | Step::Fail(_) => has_finalizer(object).then_some(AFTER_A_WRITE),
-        Step::BreakLock(_) | Step::StopMember(_) => Some(Duration::ZERO),
+        Step::BreakLock(_) | Step::StopMember(_) | Step::Checked => Some(Duration::ZERO),
         Step::Start { .. }
         | Step::StartMember(_)
+        | Step::MemberMissing(_)
         | Step::Check
-        | Step::Adopt(_)
-        | Step::Inspect
+        | Step::Adopt(..)
+        | Step::Inspect(_)
+        | Step::Unanswered(..)
+        | Step::DeleteFirst(..)
         | Step::CloseAttempt(_)
         | Step::DeleteJob(_) => Some(AFTER_A_WRITE),
     })
 }
 
+/// An object with the status of another one: it says so and is over, or goes.
+async fn disown_status(
+    hands: &Hands<'_>,
+    object: &GraphBackup,
+    foreign: &GraphBackupStatus,
+    metrics: &Metrics,
+    now: DateTime<Utc>,
+) -> Result<Option<Duration>, ApplyError> {
+    let uid = foreign.uid.as_deref().unwrap_or_default();
+    tracing::warn!(backup = object.name_any(), uid, "the status was written for another object");
+    if object.metadata.deletion_timestamp.is_none() {
+        disown(hands, object, ending(object, foreign), now).await?;
+        metrics.finished(Reason::ForeignStatus);
+    } else if has_finalizer(object) {
+        let_foreign_go(hands, object, uid, now).await?;
+    }
+    Ok(None)
+}
+
 /// A deleted object: the member that it stopped is started and its files go first, where its policy says so.
 async fn remove(
     hands: &Hands<'_>,
+    discovery: &dyn Discovery,
     object: &GraphBackup,
     status: &GraphBackupStatus,
     now: DateTime<Utc>,
@@ -220,7 +249,7 @@ async fn remove(
         set_finalizers(hands, object, other_finalizers(object)).await?;
         return Ok(None);
     };
-    match remove_files(hands, object, &backup, status, now).await {
+    match remove_files(hands, discovery, object, &backup, status, now).await {
         // Its claim, its Jobs and this operator's Role go too: nothing can be removed, and nothing needs to be.
         Err(ApplyError::Call(CallError::Refused { .. })) if namespace_goes(hands.client, &backup).await => {
             tracing::info!(backup = backup.owner.name, "deleted with its namespace");
@@ -232,13 +261,15 @@ async fn remove(
 
 async fn remove_files(
     hands: &Hands<'_>,
+    discovery: &dyn Discovery,
     object: &GraphBackup,
     backup: &ValidBackup,
     status: &GraphBackupStatus,
     now: DateTime<Utc>,
 ) -> Result<Option<Duration>, ApplyError> {
-    let remains = observe_remains(hands.client, backup, status).await?;
-    let removal = decide_removal(backup, object.spec.deletion_policy, status, remains, now);
+    let remains = observe_remains(hands.client, discovery, backup, status).await?;
+    let deleted = object.metadata.deletion_timestamp.as_ref().map_or(now, to_chrono);
+    let removal = decide_removal(backup, object.spec.deletion_policy, status, remains, deleted, now);
     let again = apply_removal(hands, object, backup, status, &removal, now).await?;
     tell_removal(&backup.owner.name, &removal);
     Ok(again)
@@ -265,12 +296,24 @@ fn tell(owner: &Owner, step: &Step, metrics: &Metrics) {
         Step::Start { attempt, .. } => {
             tracing::info!(backup = name, attempt = attempt.number, job = attempt.job, master = %attempt.fence.endpoint(), "attempt started");
         }
-        Step::Inspect => tracing::info!(backup = name, "the verdict is lost: the volume is asked"),
+        Step::Inspect(inspection) => {
+            tracing::info!(backup = name, job = inspection.job, "the verdict is lost: the volume is asked");
+        }
+        Step::Unanswered(inspection, _) => {
+            let why = inspection.unanswered.as_deref().unwrap_or_default();
+            tracing::warn!(backup = name, job = inspection.job, "the volume gave no answer: {why}");
+        }
         Step::CloseAttempt(ending) => {
             metrics.attempt_failed(ending.reason);
             tracing::warn!(backup = name, reason = %ending.reason, "attempt failed: {}", ending.message);
         }
-        Step::Adopt(_) => tracing::info!(backup = name, "the point to be adopted is read back"),
+        Step::DeleteFirst(job, then) => {
+            tracing::info!(backup = name, job = job.name, "Job deleted: its agent has ended, its pod has not");
+            tell(owner, then, metrics);
+        }
+        Step::MemberMissing(note) => tracing::warn!(backup = name, "{note}"),
+        Step::Checked => tracing::info!(backup = name, "a cold copy can be made"),
+        Step::Adopt(..) => tracing::info!(backup = name, "the point to be adopted is read back"),
         Step::Check => tracing::info!(backup = name, "whether a cold copy can be made is being checked"),
         Step::StopMember(to) => tracing::info!(backup = name, replicas = to.replicas, "the member is being stopped"),
         Step::StartMember(Some(to)) => {

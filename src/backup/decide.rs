@@ -2,98 +2,25 @@
 
 use super::adopt;
 use super::cold;
+use super::inspection::{self, Next};
+use super::pod_start::time_to_start;
+pub use super::step::{DEADLINE_MARGIN, Ending, Step, Waiting, deadline_left};
+use super::step::{LOOK_WHILE_RUNNING, Pass, look_again, may_be_uncreated, out_of_time, parse_reason, since};
 use super::validate::ValidBackup;
-use super::world::{Ground, JobRef, JobState, Obstacle, PodStart, ScaleTo, Site, SiteLock, World};
-use crate::agent::verdict::{Published, Verdict};
+use super::world::{Ground, JobRef, JobState, PodStart, Site, SiteLock, World};
+use crate::agent::verdict::Verdict;
 use crate::api::{
-    Attempt, BackupType, Fence, GraphBackupStatus, Movement, Reason, Remedy, StoreId, names, now_seconds,
+    Attempt, BackupType, Fence, GraphBackupStatus, Inspection, Movement, Reason, Remedy, names, now_seconds,
 };
-use crate::cluster_lock::HeldLock;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 
-/// A Job that is missing this soon after its attempt was recorded was never created: the process ended in between.
-const JOB_CREATION_GRACE: Duration = Duration::from_secs(30);
-/// The agent ends itself at the deadline; its Job is ended after this margin by the Job controller, after twice by us.
-pub const DEADLINE_MARGIN: Duration = Duration::from_mins(1);
-/// Limit of the question to the volume, from the creation of its Job to its answer.
-const INSPECT_DEADLINE: Duration = Duration::from_mins(15);
 /// Wait before the second attempt; doubles with every further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 /// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// A point that was finished this long ago has been seen.
 const PARENT_GRACE: Duration = Duration::from_secs(15);
-/// Bounds of the wait between two looks for something that is not there yet.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
-
-/// Longest time between two looks at a Job that runs: should its end be missed, its verdict is still there to be read.
-const LOOK_WHILE_RUNNING: Duration = Duration::from_mins(10);
-
-/// What to do next, as data.
-#[derive(Debug, PartialEq)]
-pub enum Step {
-    /// Nothing, until the object or a Job changes, or the time has come.
-    Wait(Waiting),
-    /// Take the cluster's lock if it is not ours yet, record the attempt, then create its Job, unless a member has to stop first.
-    /// Also used when that has stopped, and to create the Job of a recorded attempt again.
-    Start {
-        /// The attempt.
-        attempt: Box<Attempt>,
-        /// Whether the lock is to be taken first.
-        take_lock: bool,
-    },
-    /// Create the Job that checks whether a cold copy can be made.
-    Check,
-    /// Scale the StatefulSet down by the member that is to be copied.
-    StopMember(ScaleTo),
-    /// Put the replicas back if they are still as the backup left them, then record that.
-    StartMember(Option<ScaleTo>),
-    /// Delete the lock that an object left behind.
-    BreakLock(HeldLock),
-    /// Record that the point of this store is read back to be adopted, then create the Job that does it.
-    Adopt(StoreId),
-    /// Record that the volume is asked, then create the Job that asks.
-    Inspect,
-    /// Record why the newest attempt failed; another one may follow.
-    CloseAttempt(Ending),
-    /// Delete a Job that nobody waits for any more.
-    DeleteJob(JobRef),
-    /// Over, with a recovery point.
-    Succeed(Box<Published>),
-    /// Over, without one. The newest attempt, when still open, ends with the same reason.
-    Fail(Ending),
-}
-
-/// Why a backup stands still, and for how long.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Waiting {
-    /// Typed reason.
-    pub reason: Reason,
-    /// For people; the same text as long as nothing changes.
-    pub message: String,
-    /// When to look again without any event.
-    pub look_again: Duration,
-}
-
-/// How an attempt or a backup ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ending {
-    /// Typed reason.
-    pub reason: Reason,
-    /// What happened and what to do.
-    pub message: String,
-    /// UID of the pod that ran, if known.
-    pub pod_uid: Option<String>,
-}
-
-impl Ending {
-    /// Without a pod.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), pod_uid: None }
-    }
-}
-
 /// The attempt that has not ended yet.
 pub fn open_attempt(status: &GraphBackupStatus) -> Option<&Attempt> {
     status.attempts.last().filter(|attempt| attempt.completion_time.is_none())
@@ -106,14 +33,6 @@ pub fn attempt_due(backup: &ValidBackup, status: &GraphBackupStatus, now: DateTi
         && backoff_left(backup, status, now).is_zero()
 }
 
-/// What every part of one decision looks at.
-#[derive(Clone, Copy)]
-pub(super) struct Pass<'a> {
-    pub backup: &'a ValidBackup,
-    pub status: &'a GraphBackupStatus,
-    pub now: DateTime<Utc>,
-}
-
 /// Decides the next step.
 pub fn decide(backup: &ValidBackup, status: &GraphBackupStatus, world: World, now: DateTime<Utc>) -> Step {
     let pass = Pass { backup, status, now };
@@ -124,23 +43,27 @@ pub fn decide(backup: &ValidBackup, status: &GraphBackupStatus, world: World, no
         };
     }
     match (world, open_attempt(status)) {
-        (World::Stopping { check, member }, Some(attempt)) => match cold::away(attempt) {
-            Some(stopped) => cold::stop(&pass, attempt, stopped, &member, check),
+        (World::Stopping { check, check_pod, member }, Some(attempt)) => match cold::away(attempt) {
+            Some(stopped) => cold::stop(&pass, attempt, stopped, &member, cold::Check { job: check, pod: check_pod }),
             None => changed_while_read(),
         },
-        (World::Open { backup: job, inspect, member }, Some(attempt)) => {
+        (World::Open { backup: job, inspect, member, away }, Some(attempt)) => {
             let first = member.as_ref().and_then(|member| cold::next(&pass, attempt, member, &job));
-            match first.unwrap_or_else(|| decide_open(&pass, attempt, job, inspect)) {
+            let step = first.unwrap_or_else(|| decide_open(&pass, attempt, job, inspect));
+            match cold::hold(&pass, step, away) {
                 Step::Wait(waiting) if member.is_some() => Step::Wait(cold::watchful(waiting)),
                 step => step,
             }
         }
         (World::Idle { leftover: Some(job), .. }, None) => Step::DeleteJob(job),
-        (World::Idle { member: Some(member), ground, .. }, None) => match status.attempts.last().and_then(cold::away) {
-            Some(stopped) => Step::StartMember(cold::put_back(stopped, &member)),
-            None => decide_idle(&pass, ground),
-        },
-        (World::Idle { ground, .. }, None) => decide_idle(&pass, ground),
+        (World::Idle { member: Some(member), ground, .. }, None) => {
+            let closed = status.attempts.last().and_then(|attempt| Some((attempt, cold::away(attempt)?)));
+            match closed {
+                Some((attempt, stopped)) => cold::bring_back(&pass, attempt, stopped, &member),
+                None => decide_idle(&pass, ground),
+            }
+        }
+        (World::Idle { away, ground, .. }, None) => cold::hold(&pass, decide_idle(&pass, ground), away),
         // The world was read for another state than the one decided on: read it again.
         (World::Idle { .. }, Some(_))
         | (World::Open { .. } | World::Stopping { .. }, None)
@@ -152,7 +75,7 @@ fn changed_while_read() -> Step {
     Step::Wait(Waiting {
         reason: Reason::Pending,
         message: "the state changed while it was read".to_owned(),
-        look_again: LOOK_AGAIN.0,
+        look_again: Duration::from_secs(5),
     })
 }
 
@@ -259,15 +182,22 @@ fn next_attempt(pass: &Pass<'_>, site: Site) -> Attempt {
 
 fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, inspect: JobState) -> Step {
     match job {
-        JobState::Ended { verdict: Some(verdict), pod_uid, .. } => judge(pass, attempt, verdict, pod_uid),
-        JobState::Ended { deadline_exceeded, pod_uid, verdict: None } => {
-            let reason = if deadline_exceeded { Reason::DeadlineExceeded } else { Reason::JobLost };
-            decide_inspect(pass, attempt, inspect, Ending { pod_uid, ..Ending::new(reason, "") })
+        JobState::Ended { verdict: Some(verdict), pod_uid, lingering, .. } => {
+            judge(pass, attempt, verdict, pod_uid).after_deleting(lingering)
         }
-        JobState::Absent if may_be_uncreated(decided_time(attempt), pass.now) => {
+        // It would keep the volume from the Job that asks it.
+        JobState::Ended { lingering: Some(job), .. } if attempt.inspection.is_some() => Step::DeleteJob(job),
+        JobState::Ended { deadline_exceeded, pod_uid, out_of_memory, .. } => {
+            let cause = without_a_verdict(attempt, deadline_exceeded, out_of_memory.as_deref(), pass);
+            ask(pass, attempt, inspect, Ending { pod_uid, ..cause })
+        }
+        JobState::Absent if attempt.inspection.is_none() && may_be_uncreated(decided_time(attempt), pass.now) => {
             Step::Start { attempt: Box::new(attempt.clone()), take_lock: false }
         }
-        JobState::Absent => decide_inspect(pass, attempt, inspect, Ending::new(Reason::JobLost, "")),
+        JobState::Absent => {
+            let message = format!("Job {} is gone, and its verdict with it", attempt.job);
+            ask(pass, attempt, inspect, Ending::new(Reason::JobLost, message))
+        }
         JobState::Foreign => Step::Fail(Ending::new(
             Reason::JobRefused,
             format!(
@@ -275,7 +205,33 @@ fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, inspect: JobSt
                 attempt.job
             ),
         )),
-        JobState::Active { job, created, start } => decide_active(pass, &job, created, start),
+        JobState::Active { job, created, start } => decide_active(pass, attempt, job, created, start),
+    }
+}
+
+/// How an attempt ended whose agent left no verdict.
+fn without_a_verdict(attempt: &Attempt, cut_off: bool, out_of_memory: Option<&str>, pass: &Pass<'_>) -> Ending {
+    let job = &attempt.job;
+    match (out_of_memory, cut_off) {
+        (Some(""), _) => Ending::new(
+            Reason::ToolKilled,
+            format!("the container of Job {job} was killed because its node had no memory left"),
+        ),
+        (Some(limit), _) => Ending::new(
+            Reason::ToolKilled,
+            format!(
+                "the container of Job {job} was killed at its memory limit of {limit}: raise \
+                 spec.tool.podTemplate.resources.limits.memory, or give the tool a smaller heap (JAVA_OPTS)"
+            ),
+        ),
+        (None, true) if deadline_left(pass.backup, pass.status, pass.now).is_some() => Ending::new(
+            Reason::JobLost,
+            format!(
+                "Job {job} was ended for an activeDeadlineSeconds that is shorter than the one the operator gave it: look \
+                 for what changes Jobs, such as an admission policy"
+            ),
+        ),
+        (None, _) => Ending::new(Reason::JobLost, format!("Job {job} ended without a verdict")),
     }
 }
 
@@ -284,37 +240,36 @@ fn decided_time(attempt: &Attempt) -> DateTime<Utc> {
     attempt.stopped.as_ref().and_then(|stopped| stopped.gone_time).unwrap_or(attempt.start_time)
 }
 
-/// Whether a Job that was decided then and is missing was perhaps never created.
-pub(super) fn may_be_uncreated(decided: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    since(decided, now) < JOB_CREATION_GRACE
+/// A Job that works. When its time is over and it has run, it is not waited for any more, as where its node is dead and its pod
+/// stays: the volume is asked, then the Job is deleted.
+fn decide_active(pass: &Pass<'_>, attempt: &Attempt, job: JobRef, created: DateTime<Utc>, start: PodStart) -> Step {
+    let run_left = run_left(pass);
+    let waits =
+        |left: Duration| Step::Wait(Waiting { look_again: left.min(LOOK_WHILE_RUNNING), ..running(pass.status) });
+    let to_start = match start {
+        PodStart::Started if !run_left.is_zero() => return waits(run_left),
+        PodStart::Unseen if !run_left.is_zero() && since(created, pass.now) < pass.backup.pod_start_deadline => {
+            return waits(run_left.min(pass.backup.pod_start_deadline));
+        }
+        PodStart::Waiting(_) if run_left.is_zero() => return Step::CloseAttempt(out_of_time(pass.status)),
+        PodStart::Waiting(obstacle) => time_to_start(pass.backup, &job, created, obstacle, pass.now),
+        PodStart::Started | PodStart::Unseen if attempt.inspection.is_some() => return Step::DeleteJob(job),
+        PodStart::Started | PodStart::Unseen => {
+            let message = format!(
+                "Job {} did not end in time: its pod cannot be seen, or its node does not answer and keeps the pod \
+                 terminating",
+                job.name
+            );
+            return ask(pass, attempt, JobState::Absent, Ending::new(Reason::JobLost, message));
+        }
+    };
+    to_start.map_or_else(Step::CloseAttempt, |left| waits(left.min(run_left)))
 }
 
-pub(super) fn decide_active(pass: &Pass<'_>, job: &JobRef, created: DateTime<Utc>, start: PodStart) -> Step {
-    let Pass { backup, status, now } = *pass;
-    let used = since(status.start_time.unwrap_or(now), now);
-    let run_left = (backup.run_deadline + 2 * DEADLINE_MARGIN).saturating_sub(used);
-    if run_left.is_zero() {
-        return Step::CloseAttempt(out_of_time(status));
-    }
-    let running = |left: Duration| Step::Wait(Waiting { look_again: left.min(LOOK_WHILE_RUNNING), ..running(status) });
-    let PodStart::Waiting(obstacle) = start else { return running(run_left) };
-    let start_left = backup.pod_start_deadline.saturating_sub(since(created, now));
-    if !start_left.is_zero() {
-        return running(start_left.min(run_left));
-    }
-    let head = format!(
-        "the pod of Job {} did not start within deadlines.podStart ({} s)",
-        job.name,
-        backup.pod_start_deadline.as_secs()
-    );
-    Step::CloseAttempt(match obstacle {
-        Obstacle::Image(said) => Ending::new(
-            Reason::ImageCannotBePulled,
-            format!("{head}: {said}; check spec.tool.image and the pull secrets"),
-        ),
-        Obstacle::Other(said) => Ending::new(Reason::PodCannotStart, format!("{head}: {said}")),
-        Obstacle::NoneKnown => Ending::new(Reason::PodCannotStart, format!("{head} and the cluster does not say why")),
-    })
+/// Time until a Job of this backup is not waited for any more: the agent ends itself before, and the Job controller its Job.
+pub(super) fn run_left(pass: &Pass<'_>) -> Duration {
+    let used = since(pass.status.start_time.unwrap_or(pass.now), pass.now);
+    (pass.backup.run_deadline + 2 * DEADLINE_MARGIN).saturating_sub(used)
 }
 
 /// What stands on the object while an attempt is open.
@@ -324,8 +279,8 @@ pub fn running(status: &GraphBackupStatus) -> Waiting {
             return Waiting {
                 reason: Reason::Inspecting,
                 message: format!(
-                    "Job {job} ended without a verdict: Job {} asks the volume whether it published",
-                    inspection.job
+                    "Job {job} ended without a verdict: {}",
+                    asking(inspection, "asks the volume whether it published")
                 ),
                 look_again: DEADLINE_MARGIN,
             };
@@ -340,6 +295,9 @@ pub fn running(status: &GraphBackupStatus) -> Waiting {
                 look_again: DEADLINE_MARGIN,
             };
         }
+        Some(Attempt { stopped: Some(stopped), .. }) if stopped.restored_time.is_some() => {
+            return cold::starting(stopped);
+        }
         Some(Attempt { stopped: Some(stopped), job, .. }) => {
             format!("Job {job} copies the store of pod {}, which is stopped", stopped.pod)
         }
@@ -349,30 +307,59 @@ pub fn running(status: &GraphBackupStatus) -> Waiting {
     Waiting { reason: Reason::Running, message, look_again: DEADLINE_MARGIN }
 }
 
-/// The backup Job gave no verdict: only the volume knows what became of it. `lost` is the ending when it published nothing.
-fn decide_inspect(pass: &Pass<'_>, attempt: &Attempt, inspect: JobState, lost: Ending) -> Step {
-    let asked = attempt.inspection.as_ref().map(|inspection| since(inspection.start_time, pass.now));
-    let in_time = asked.is_none_or(|asked| asked < INSPECT_DEADLINE);
-    let head = format!("Job {} ended without a verdict", attempt.job);
-    let lost = |tail: String| end_attempt(pass, Ending { message: format!("{head}{tail}"), ..lost });
-    match inspect {
-        // Also later: a Job that is gone since nobody looked in time may be asked for again.
-        JobState::Absent if in_time || deadline_left(pass.backup, pass.status, pass.now).is_some() => Step::Inspect,
-        JobState::Active { created, .. } if since(created, pass.now) < INSPECT_DEADLINE => {
-            Step::Wait(running(pass.status))
-        }
-        JobState::Ended { verdict: Some(Verdict::Published(point)), .. } => {
-            judge(pass, attempt, Verdict::Published(point), None)
-        }
-        JobState::Ended { verdict: Some(Verdict::Failed(failure)), .. } => {
-            lost(format!(" and published nothing: {}", failure.message))
-        }
-        JobState::Ended { verdict: None | Some(Verdict::Pruned | Verdict::Ready), .. } => {
-            lost(", and so did the Job that asked the volume".to_owned())
-        }
-        JobState::Foreign => lost(", and a foreign Job has the name of the one that would ask the volume".to_owned()),
-        JobState::Absent | JobState::Active { .. } => lost(", and the volume could not be asked in time".to_owned()),
+/// What a question to the volume is doing. `does` says it of its Job.
+pub(super) fn asking(inspection: &Inspection, does: &str) -> String {
+    match (&inspection.unanswered, inspection.unanswered_time) {
+        (Some(why), Some(_)) => format!("Job {} gave no answer and is run again: {why}", inspection.job),
+        _ => format!("Job {} {does}", inspection.job),
     }
+}
+
+/// The backup Job gave no verdict: only the volume knows what became of it. `lost` is the ending when it published nothing.
+fn ask(pass: &Pass<'_>, attempt: &Attempt, inspect: JobState, lost: Ending) -> Step {
+    let owner = &pass.backup.owner;
+    let name = |number| names::inspect_job(&owner.name, &owner.uid, attempt.number, number);
+    let asked = attempt.inspection.as_ref();
+    // The cause was recorded with the first question: its Job may be gone by now.
+    let recorded = asked.and_then(|asked| Some((parse_reason(asked.reason.as_deref()?)?, asked.message.clone()?)));
+    let (reason, message) = recorded.unwrap_or((lost.reason, lost.message));
+    let cause = Some((reason, message.as_str()));
+    match inspection::next(pass, asked, name, cause, inspect) {
+        Next::Ask(inspection) => Step::Inspect(inspection),
+        Next::Unanswered(inspection, job) => Step::Unanswered(inspection, job),
+        Next::Wait(look_again) => Step::Wait(Waiting { look_again, ..running(pass.status) }),
+        Next::Point(point, lingering) => {
+            judge(pass, attempt, Verdict::Published(point), None).after_deleting(lingering)
+        }
+        Next::Nothing(failure, lingering) => {
+            let reason = match failure.reason {
+                Reason::JobLost
+                    if reason == Reason::JobLost && deadline_left(pass.backup, pass.status, pass.now).is_none() =>
+                {
+                    Reason::DeadlineExceeded
+                }
+                Reason::JobLost | Reason::ManifestMissing => reason,
+                of_volume => of_volume,
+            };
+            let message = format!("{message}, and it published nothing: {}", failure.message);
+            end_attempt(pass, Ending { reason, message, pod_uid: lost.pod_uid }).after_deleting(lingering)
+        }
+        Next::GiveUp(why, lingering) => {
+            let ending = outcome_unknown(pass, attempt, &message, &why);
+            Step::Fail(Ending { pod_uid: lost.pod_uid, ..ending }).after_deleting(lingering)
+        }
+    }
+}
+
+/// The end of a backup that may have made its point: a person has to look, and is told how to take it.
+fn outcome_unknown(pass: &Pass<'_>, attempt: &Attempt, cause: &str, why: &str) -> Ending {
+    let place = pass.backup.place(attempt.store_id);
+    let message = format!(
+        "{cause}, and the volume could not be asked whether it published: {why}. If the folder {place} is on claim {}, take it \
+         with a new GraphBackup that has spec.adopt: {}/{}",
+        pass.backup.target.claim_name, place.cluster, place.point
+    );
+    Ending::new(Reason::OutcomeUnknown, message)
 }
 
 /// Ends an attempt whose Job is over: another one may follow, or the backup has failed.
@@ -453,44 +440,10 @@ fn exhausted(backup: &ValidBackup, last: Option<&Attempt>) -> Ending {
     Ending { reason, message, pod_uid: last.pod_uid.clone() }
 }
 
-/// Time ran out: the reason stays the one that held the backup up, where there is one.
-pub(super) fn out_of_time(status: &GraphBackupStatus) -> Ending {
-    let succeeded = status.conditions.iter().find(|c| c.type_ == crate::api::condition::SUCCEEDED);
-    let held_up = succeeded.and_then(|c| parse_reason(&c.reason).map(|reason| (reason, c.message.as_str())));
-    match held_up {
-        Some((reason, message)) if names_an_obstacle(reason) => {
-            Ending::new(reason, format!("{message} (given up after deadlines.run)"))
-        }
-        _ => Ending::new(
-            Reason::DeadlineExceeded,
-            "the backup did not end within deadlines.run: raise it in a new GraphBackup, or find out what is slow",
-        ),
-    }
-}
-
-/// Reasons of waiting that say more than that time ran out.
-fn names_an_obstacle(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::Pending | Reason::Running | Reason::StoppingMember | Reason::Inspecting | Reason::RetryScheduled
-    )
-}
-
-/// Reads a reason back from a condition or an attempt.
-pub fn parse_reason(text: &str) -> Option<Reason> {
-    Reason::ALL.iter().copied().find(|reason| reason.as_str() == text)
-}
-
 fn retry_left(backup: &ValidBackup, status: &GraphBackupStatus) -> bool {
     let used = status.attempts.len();
     let last = status.attempts.last().and_then(|a| a.reason.as_deref()).and_then(parse_reason);
     used == 0 || (used <= backup.retry_limit as usize && last.is_none_or(|reason| reason.remedy() == Remedy::Retry))
-}
-
-/// Time left of `deadlines.run`; `None` when it is over.
-pub fn deadline_left(backup: &ValidBackup, status: &GraphBackupStatus, now: DateTime<Utc>) -> Option<Duration> {
-    let used = status.start_time.map_or(Duration::ZERO, |start| since(start, now));
-    backup.run_deadline.checked_sub(used).filter(|left| !left.is_zero())
 }
 
 fn backoff_left(backup: &ValidBackup, status: &GraphBackupStatus, now: DateTime<Utc>) -> Duration {
@@ -505,23 +458,6 @@ fn backoff_left(backup: &ValidBackup, status: &GraphBackupStatus, now: DateTime<
 fn jitter(uid: &str, attempt: u32, base: Duration) -> Duration {
     let spread = uid.bytes().fold(attempt, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte))) % 256;
     base * spread / 1024
-}
-
-/// A quarter of the time waited so far, within bounds: prompt at first, patient later, without any memory.
-pub(super) fn look_again(status: &GraphBackupStatus, now: DateTime<Utc>) -> Duration {
-    let waited = since(status_moment(status), now);
-    (waited / 4).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1)
-}
-
-/// When the present state began: the end of the newest attempt, its start while it is open, or the first look.
-fn status_moment(status: &GraphBackupStatus) -> DateTime<Utc> {
-    let newest = status.attempts.last().map(|attempt| attempt.completion_time.unwrap_or(attempt.start_time));
-    newest.or(status.start_time).unwrap_or_default()
-}
-
-/// Time from a moment to now; none where that is ahead.
-pub(super) fn since(moment: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
-    (now - moment).to_std().unwrap_or(Duration::ZERO)
 }
 
 /// Whether a fence can show that the master did not change.

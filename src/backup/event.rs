@@ -1,8 +1,7 @@
 //! Events of a backup: named by what they say, so that saying it twice is impossible.
 
-use super::decide::{Ending, Step};
-use super::status::success;
-use super::validate::ValidBackup;
+use super::status::{success, with_member};
+use super::step::{Ending, Step};
 use crate::agent::run::Owner;
 use crate::api::condition::shorten;
 use crate::api::{GraphBackup, GraphBackupStatus, Reason, to_kubernetes};
@@ -28,18 +27,24 @@ pub fn event(
     let (kind, reason, note, action) = match step {
         Step::Succeed(point) => {
             let (reason, message) = success(point, &owner.uid);
-            ("Normal", reason, message, "Backup")
+            ("Normal", reason, with_member(message, status), "Backup")
         }
         Step::CloseAttempt(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Attempt"),
-        Step::Fail(Ending { reason, message, .. }) => ("Warning", *reason, message.clone(), "Backup"),
+        Step::Fail(Ending { reason, message, .. }) => {
+            ("Warning", *reason, with_member(message.clone(), status), "Backup")
+        }
+        Step::MemberMissing(note) => ("Warning", Reason::MemberNotBack, note.clone(), "Member"),
         Step::Wait(_)
         | Step::Start { .. }
-        | Step::Adopt(_)
+        | Step::Adopt(..)
+        | Step::Unanswered(..)
+        | Step::DeleteFirst(..)
         | Step::Check
+        | Step::Checked
         | Step::StopMember(_)
         | Step::StartMember(_)
         | Step::BreakLock(_)
-        | Step::Inspect
+        | Step::Inspect(_)
         | Step::DeleteJob(_) => return None,
     };
     let turn = format!("{}.{}", status.attempts.len(), action.to_lowercase());
@@ -47,10 +52,17 @@ pub fn event(
 }
 
 /// The Event of a removal that failed, or left something: one for each reason.
-pub fn removal_event(backup: &ValidBackup, reason: Reason, note: &str, instance: &str, now: DateTime<Utc>) -> Event {
+pub fn removal_event(
+    owner: &Owner,
+    resource_version: &str,
+    reason: Reason,
+    note: &str,
+    instance: &str,
+    now: DateTime<Utc>,
+) -> Event {
     let turn = format!("removal.{}", reason.as_str().to_lowercase());
     let said = Said { kind: "Warning", reason, note, action: "Removal" };
-    about(&backup.owner, &backup.resource_version, &turn, said, instance, now)
+    about(owner, resource_version, &turn, said, instance, now)
 }
 
 #[derive(Clone, Copy)]

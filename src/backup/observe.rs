@@ -1,33 +1,25 @@
 //! Reads what the next step depends on: live, so that nothing stale decides.
 
-use super::build::{AGENT_CONTAINER, Task};
+use super::build::Task;
 use super::cold;
 use super::decide::{attempt_due, open_attempt};
+use super::job_state::{created, finished, job_ref, summarize};
 use super::points::Points;
 use super::removal::Remains;
 use super::status::is_terminal;
 use super::validate::ValidBackup;
-use super::world::{Adoption, Ground, JobRef, JobState, MemberState, Obstacle, PodStart, Site, SiteLock, World};
+use super::world::{Adoption, Ground, JobRef, JobState, MemberState, Site, SiteLock, World};
 use crate::agent::run::Owner;
-use crate::agent::verdict::Verdict;
-use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, adopt_job, check_job, prune_job};
+use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, check_job, prune_job};
 use crate::api::{Attempt, BackupType, Cold, Fence, GraphBackup, GraphBackupStatus, ProbeMark, StoppedMember, StoreId};
-use crate::client::{CallError, call};
+use crate::client::{CallError, call, list};
 use crate::cluster_lock::{ClusterLocks, HeldLock, Lock};
-use crate::discovery::{Discovery, Located};
+use crate::discovery::{Discovery, DiscoveryError, Located};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::{Api, Client, ResourceExt};
-
-/// Pods of one Job are few; a list longer than this is cut.
-const PODS_MAX: u32 = 20;
-/// Reasons with which a container waits for its image.
-const IMAGE_REASONS: [&str; 5] =
-    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
 
 /// What looking needs.
 #[derive(Clone, Copy)]
@@ -50,7 +42,7 @@ pub async fn observe(
     now: DateTime<Utc>,
 ) -> Result<World, CallError> {
     if let Some(store) = backup.adopt {
-        return observe_adoption(eyes, backup, store).await;
+        return observe_adoption(eyes, backup, status, store).await;
     }
     match open_attempt(status) {
         Some(attempt) => observe_open(eyes, backup, attempt).await,
@@ -58,9 +50,16 @@ pub async fn observe(
     }
 }
 
-async fn observe_adoption(eyes: &Eyes<'_>, backup: &ValidBackup, store: StoreId) -> Result<World, CallError> {
-    let name = adopt_job(&backup.owner.name, &backup.owner.uid);
-    let job = get_job(eyes.client, backup, &name).await?;
+async fn observe_adoption(
+    eyes: &Eyes<'_>,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+    store: StoreId,
+) -> Result<World, CallError> {
+    let job = match &status.adoption {
+        Some(reading) => get_job(eyes.client, backup, &reading.job).await?,
+        None => None,
+    };
     let job = object_job_state(eyes.client, backup, job.as_ref(), Task::Inspect).await?;
     let claim = get_claim(eyes.client, backup).await?;
     Ok(World::Adopting(Adoption { claim, taken_by: eyes.points.taken_by(backup, store), job }))
@@ -79,7 +78,8 @@ async fn observe_open(eyes: &Eyes<'_>, backup: &ValidBackup, attempt: &Attempt) 
         Some(inspection) => job_state(client, backup, attempt, &inspection.job, Task::Inspect).await?,
         None => JobState::Absent,
     };
-    Ok(World::Open { backup: state, inspect, member })
+    let away = member_away(eyes, backup, attempt).await?;
+    Ok(World::Open { backup: state, inspect, member, away })
 }
 
 async fn observe_stopping(
@@ -97,7 +97,12 @@ async fn observe_stopping(
         // It has done its part.
         MemberState::Present { .. } | MemberState::WorkloadGone => JobState::Absent,
     };
-    Ok(World::Stopping { check, member })
+    let checked = attempt.stopped.as_ref().is_some_and(|stopped| stopped.checked_time.is_some());
+    let check_pod = match check {
+        JobState::Absent if checked => has_live_pod(client, backup, attempt, Task::Check).await?,
+        _ => false,
+    };
+    Ok(World::Stopping { check, check_pod, member })
 }
 
 async fn observe_idle(
@@ -114,9 +119,13 @@ async fn observe_idle(
         Some(attempt) => member_state(eyes, backup, attempt).await?,
         None => None,
     };
+    let away = match status.attempts.last() {
+        Some(attempt) => member_away(eyes, backup, attempt).await?,
+        None => None,
+    };
     let due = leftover.is_none() && member.is_none() && attempt_due(backup, status, now);
     let ground = if due { Some(ground(eyes, backup).await?) } else { None };
-    Ok(World::Idle { leftover, member, ground })
+    Ok(World::Idle { leftover, member, away, ground })
 }
 
 /// The member that an attempt stops, as long as its replicas are not put back.
@@ -131,10 +140,35 @@ async fn member_state(
         && *replicas < stopped.replicas
         && stopped.gone_time.is_none()
     {
-        let members = eyes.discovery.members(&backup.source, backup.cluster_name.as_deref()).await;
-        *registered = Some(members.map(|members| members.iter().any(|member| member.id == stopped.member_id)));
+        *registered = Some(is_registered(eyes.discovery, backup, stopped).await);
     }
     Ok(Some(state))
+}
+
+/// How the member is whose replicas were put back, if it is to come back and is not registered yet.
+async fn member_away(eyes: &Eyes<'_>, backup: &ValidBackup, attempt: &Attempt) -> Result<Option<String>, CallError> {
+    let (Some(cold), Some(stopped)) = (&backup.cold, cold::returning(attempt)) else { return Ok(None) };
+    match scale_state(eyes.client, backup, cold, stopped).await? {
+        MemberState::Present { replicas, generation, .. }
+            if replicas >= stopped.replicas && generation != stopped.generation => {}
+        // It was never stopped, or somebody else does not want it.
+        MemberState::Present { .. } | MemberState::WorkloadGone => return Ok(None),
+    }
+    Ok(match is_registered(eyes.discovery, backup, stopped).await {
+        Ok(true) => None,
+        Ok(false) => Some("it is not registered in ZooKeeper".to_owned()),
+        Err(error) => Some(format!("whether it is registered in ZooKeeper cannot be told: {error}")),
+    })
+}
+
+/// Whether a member is registered in ZooKeeper.
+async fn is_registered(
+    discovery: &dyn Discovery,
+    backup: &ValidBackup,
+    stopped: &StoppedMember,
+) -> Result<bool, DiscoveryError> {
+    let members = discovery.members(&backup.source, backup.cluster_name.as_deref()).await?;
+    Ok(members.iter().any(|member| member.id == stopped.member_id))
 }
 
 /// The StatefulSet of a stopped member.
@@ -166,18 +200,31 @@ async fn get_workload(client: &Client, backup: &ValidBackup, cold: &Cold) -> Res
     call("read the StatefulSet of the members", sets.get_opt(&cold.workload.stateful_set)).await
 }
 
-/// A Job of a closed attempt that still works.
+/// Whether a pod of an attempt's Jobs is not over yet.
+async fn has_live_pod(client: &Client, backup: &ValidBackup, attempt: &Attempt, task: Task) -> Result<bool, CallError> {
+    let pods = pods(client, backup, &selector(backup, attempt, task)).await?;
+    let is_over = |pod: &Pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    Ok(!pods.iter().all(is_over))
+}
+
+/// A Job of a closed attempt that still works, or whose pod something else than the agent keeps.
 async fn leftover(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<Option<JobRef>, CallError> {
     let (name, uid) = (&backup.owner.name, &backup.owner.uid);
     let check = attempt.stopped.as_ref().map(|_| check_job(name, uid, attempt.number));
     let inspect = attempt.inspection.as_ref().map(|inspection| inspection.job.clone());
-    for name in [Some(&attempt.job), check.as_ref(), inspect.as_ref()].into_iter().flatten() {
-        if let Some(job) = get_job(client, backup, name).await?
-            && is_ours(&job, backup)
-            && finished(&job).is_none()
-            && job.metadata.deletion_timestamp.is_none()
-        {
-            return Ok(Some(job_ref(&job)));
+    let jobs = [(Some(&attempt.job), Task::Backup), (check.as_ref(), Task::Check), (inspect.as_ref(), Task::Inspect)];
+    for (name, task) in jobs.into_iter().filter_map(|(name, task)| Some((name?, task))) {
+        let Some(job) = get_job(client, backup, name).await? else { continue };
+        if !is_ours(&job, backup) || finished(&job).is_some() || job.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        let pods = pods(client, backup, &selector(backup, attempt, task)).await?;
+        match summarize(&job, &pods) {
+            JobState::Active { job, .. } | JobState::Ended { lingering: Some(job), .. } => return Ok(Some(job)),
+            JobState::Ended { lingering: None, .. } | JobState::Absent | JobState::Foreign => {}
         }
     }
     Ok(None)
@@ -277,12 +324,13 @@ async fn works(client: &Client, namespace: &str, uid: &str) -> Result<bool, Call
 async fn jobs_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Job>, CallError> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
     let selector = format!("{BACKUP_UID_LABEL}={uid}");
-    Ok(call("list the Jobs of an object", jobs.list(&ListParams::default().labels(&selector))).await?.items)
+    list("list the Jobs of an object", &jobs, &selector).await
 }
 
 /// Reads what is left of a deleted object.
 pub async fn observe_remains(
     client: &Client,
+    discovery: &dyn Discovery,
     backup: &ValidBackup,
     status: &GraphBackupStatus,
 ) -> Result<Remains, CallError> {
@@ -297,12 +345,18 @@ pub async fn observe_remains(
         (Some(cold), Some(stopped)) => Some(scale_state(client, backup, cold, stopped).await?),
         _ => None,
     };
+    let registered = match stopped.filter(|stopped| stopped.gone_time.is_none()) {
+        // Where it cannot be told it is taken for registered, as long as that is waited for.
+        Some(stopped) => is_registered(discovery, backup, stopped).await.unwrap_or(true),
+        None => false,
+    };
     let name = prune_job(&backup.owner.name, &backup.owner.uid);
     let job = get_job(client, backup, &name).await?;
     let prune = object_job_state(client, backup, job.as_ref(), Task::Prune).await?;
     Ok(Remains {
         at_work: jobs.iter().filter(at_work).map(job_ref).collect(),
         member,
+        registered,
         claim,
         prune,
         prune_job: job.map(|job| (job_ref(&job), created(&job))),
@@ -333,10 +387,6 @@ async fn object_job_state(
     }
 }
 
-fn created(job: &Job) -> DateTime<Utc> {
-    job.creation_timestamp().as_ref().map(to_chrono).unwrap_or_default()
-}
-
 /// Whether the target claim is there.
 async fn get_claim(client: &Client, backup: &ValidBackup) -> Result<bool, CallError> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &backup.owner.namespace);
@@ -359,136 +409,20 @@ async fn job_state(
     if !is_ours(&job, backup) {
         return Ok(JobState::Foreign);
     }
-    let selector = format!(
-        "{BACKUP_UID_LABEL}={},{ATTEMPT_LABEL}={},{TASK_LABEL}={}",
-        backup.owner.uid,
-        attempt.number,
-        task.word()
-    );
-    Ok(summarize(&job, &pods(client, backup, &selector).await?))
+    Ok(summarize(&job, &pods(client, backup, &selector(backup, attempt, task)).await?))
+}
+
+/// Labels of the pods of an attempt's Jobs.
+fn selector(backup: &ValidBackup, attempt: &Attempt, task: Task) -> String {
+    let (uid, attempt, task) = (&backup.owner.uid, attempt.number, task.word());
+    format!("{BACKUP_UID_LABEL}={uid},{ATTEMPT_LABEL}={attempt},{TASK_LABEL}={task}")
 }
 
 async fn pods(client: &Client, backup: &ValidBackup, selector: &str) -> Result<Vec<Pod>, CallError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &backup.owner.namespace);
-    let params = ListParams::default().labels(selector).limit(PODS_MAX);
-    Ok(call("list a Job's pods", pods.list(&params)).await?.items)
-}
-
-/// What a Job and its pods say together. Pure.
-pub fn summarize(job: &Job, pods: &[Pod]) -> JobState {
-    let newest = pods.iter().max_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
-    let published = |pod: &&Pod| matches!(verdict(pod), Some(Verdict::Published(_)));
-    match finished(job) {
-        Some(deadline_exceeded) => {
-            let telling = pods.iter().find(published).or(newest);
-            JobState::Ended {
-                deadline_exceeded,
-                pod_uid: telling.and_then(ResourceExt::uid),
-                verdict: telling.and_then(verdict),
-            }
-        }
-        None => JobState::Active {
-            job: job_ref(job),
-            created: created(job),
-            start: match newest {
-                _ if has_run(job) => PodStart::Started,
-                Some(pod) => pod_start(pod),
-                None => PodStart::Waiting(Obstacle::NoneKnown),
-            },
-        },
-    }
+    list("list a Job's pods", &pods, selector).await
 }
 
 fn is_ours(job: &Job, backup: &ValidBackup) -> bool {
     job.owner_references().iter().any(|owner| owner.uid == backup.owner.uid && owner.controller == Some(true))
-}
-
-fn job_ref(job: &Job) -> JobRef {
-    JobRef { name: job.name_any(), uid: job.uid().unwrap_or_default() }
-}
-
-/// `None` while the Job works; else whether it ended for its deadline.
-fn finished(job: &Job) -> Option<bool> {
-    let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let ended = conditions.iter().find(|c| c.status == "True" && (c.type_ == "Complete" || c.type_ == "Failed"))?;
-    Some(ended.reason.as_deref() == Some("DeadlineExceeded"))
-}
-
-/// Whether a pod of the Job has run and is over, though the Job controller has not ended the Job yet: the pod itself may
-/// be gone by then.
-fn has_run(job: &Job) -> bool {
-    let Some(status) = &job.status else { return false };
-    let counted = status.failed.unwrap_or_default() + status.succeeded.unwrap_or_default() > 0;
-    let noted = status
-        .uncounted_terminated_pods
-        .as_ref()
-        .is_some_and(|pods| [&pods.failed, &pods.succeeded].into_iter().flatten().any(|uids| !uids.is_empty()));
-    let ending = status.conditions.iter().flatten().any(|condition| {
-        condition.status == "True" && (condition.type_ == "FailureTarget" || condition.type_ == "SuccessCriteriaMet")
-    });
-    counted || noted || ending
-}
-
-fn agent_container(pod: &Pod) -> Option<&ContainerStatus> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    statuses.iter().find(|status| status.name == AGENT_CONTAINER)
-}
-
-fn verdict(pod: &Pod) -> Option<Verdict> {
-    let terminated = agent_container(pod)?.state.as_ref()?.terminated.as_ref()?;
-    Verdict::read(terminated.message.as_deref()?)
-}
-
-fn pod_start(pod: &Pod) -> PodStart {
-    let main = agent_container(pod).and_then(|container| container.state.as_ref());
-    if main.is_some_and(|state| state.running.is_some() || state.terminated.is_some()) {
-        return PodStart::Started;
-    }
-    PodStart::Waiting(container_obstacle(pod).or_else(|| pod_obstacle(pod)).unwrap_or(Obstacle::NoneKnown))
-}
-
-/// A container that waits for its image or its configuration, init containers first.
-fn container_obstacle(pod: &Pod) -> Option<Obstacle> {
-    let status = pod.status.as_ref()?;
-    let all = [&status.init_container_statuses, &status.container_statuses];
-    all.into_iter().flatten().flatten().find_map(|container| {
-        let state = container.state.as_ref()?;
-        if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
-            let said = ended.message.as_deref().or(ended.reason.as_deref()).unwrap_or_default();
-            return Some(Obstacle::Other(format!(
-                "container {} exited with code {}: {said}",
-                container.name, ended.exit_code
-            )));
-        }
-        let waiting = state.waiting.as_ref()?;
-        let reason =
-            waiting.reason.as_deref().filter(|reason| !matches!(*reason, "PodInitializing" | "ContainerCreating"))?;
-        let text = format!("image {}: {reason}: {}", container.image, waiting.message.as_deref().unwrap_or_default());
-        Some(if IMAGE_REASONS.contains(&reason) {
-            Obstacle::Image(text)
-        } else {
-            Obstacle::Other(format!(
-                "container {}: {reason}: {}",
-                container.name,
-                waiting.message.as_deref().unwrap_or_default()
-            ))
-        })
-    })
-}
-
-/// A pod that is not scheduled or whose volumes are not there.
-fn pod_obstacle(pod: &Pod) -> Option<Obstacle> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let failed = conditions
-        .iter()
-        .find(|c| c.status == "False" && (c.type_ == "PodScheduled" || c.type_ == "PodReadyToStartContainers"))?;
-    let said = failed.message.as_deref().or(failed.reason.as_deref()).unwrap_or("no more is known");
-    Some(Obstacle::Other(match failed.type_.as_str() {
-        "PodScheduled" => format!("it cannot be scheduled: {said}"),
-        _ => "its volumes or its sandbox are not ready: see the Events of the pod".to_owned(),
-    }))
-}
-
-fn to_chrono(time: &Time) -> DateTime<Utc> {
-    DateTime::from_timestamp(time.0.as_second(), 0).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! The points of other objects: which one an incremental backup starts from, and whose an adopted one is. Pure; the agent
 //! proves on the volume that it can.
 
+use super::foreign::foreign_status;
 use super::status::succeeded;
 use super::validate::ValidBackup;
 use crate::api::{GraphBackup, Parent, StoreId};
@@ -36,7 +37,8 @@ pub fn newest_parent<T: Borrow<GraphBackup>>(
     let candidates = points.into_iter().filter_map(|object| {
         let object = object.borrow();
         let meta = &object.metadata;
-        let status = object.status.as_ref().filter(|status| succeeded(status))?;
+        let own = foreign_status(object).is_none();
+        let status = object.status.as_ref().filter(|status| own && succeeded(status))?;
         let point = status.point.as_ref()?;
         let fits = meta.namespace.as_deref() == Some(&backup.owner.namespace)
             && meta.deletion_timestamp.is_none()
@@ -55,7 +57,7 @@ pub fn newest_parent<T: Borrow<GraphBackup>>(
     candidates.max_by(|(a, left), (b, right)| (a, &left.uid).cmp(&(b, &right.uid))).map(|(_, parent)| parent)
 }
 
-/// Name of another object on the same target whose directory is this backup's.
+/// Name of another object on the same target whose point is in this backup's directory. One that failed there has none.
 pub fn taken_by<T: Borrow<GraphBackup>>(
     backup: &ValidBackup,
     store: StoreId,
@@ -65,9 +67,12 @@ pub fn taken_by<T: Borrow<GraphBackup>>(
     points.into_iter().find_map(|object| {
         let object = object.borrow();
         let other = object.metadata.uid.as_ref() != Some(&backup.owner.uid);
-        let same = object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
+        let same = foreign_status(object).is_none()
+            && object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
             && object.spec.target.claim_name == backup.target.claim_name
-            && object.status.as_ref().is_some_and(|status| status.directory.as_ref() == Some(&directory));
+            && object.status.as_ref().is_some_and(|status| {
+                status.point.is_some() && succeeded(status) && status.directory.as_ref() == Some(&directory)
+            });
         object.metadata.name.clone().filter(|_| other && same)
     })
 }
@@ -108,6 +113,17 @@ mod tests {
     fn chosen(points: Vec<GraphBackup>) -> Option<String> {
         let backup = validate(&object("new", &json!({}))).unwrap();
         newest_parent(&backup, STORE, points).map(|parent| parent.point)
+    }
+
+    #[test]
+    fn only_an_object_with_a_point_has_taken_it() {
+        let mut adopts = object("new", &json!({}));
+        adopts.spec.adopt = Some(format!("{STORE}/a-folder"));
+        let adopts = validate(&adopts).unwrap();
+        assert_eq!(taken_by(&adopts, STORE, [point("a", 1)]).as_deref(), Some("a"));
+        assert_eq!(taken_by(&adopts, STORE, [point("b", 1)]), None);
+        let failed = object("a", &json!({"directory": format!("{STORE}/a-folder")}));
+        assert_eq!(taken_by(&adopts, STORE, [failed]), None);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Remains {
     pub at_work: Vec<JobRef>,
     /// The member that the newest attempt stopped, if its replicas are not put back yet.
     pub member: Option<MemberState>,
+    /// Whether that member is still registered in ZooKeeper, as far as can be told.
+    pub registered: bool,
     /// Whether the target claim exists.
     pub claim: bool,
     /// The Job that removes the files.
@@ -112,6 +114,7 @@ pub fn decide_removal(
     policy: DeletionPolicy,
     status: &GraphBackupStatus,
     remains: Remains,
+    deleted: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Removal {
     if places(backup, status).is_empty() {
@@ -122,6 +125,10 @@ pub fn decide_removal(
     }
     let stopped = status.attempts.last().and_then(cold::away);
     if let Some(to) = stopped.zip(remains.member.as_ref()).and_then(|(stopped, seen)| cold::put_back(stopped, seen)) {
+        let waited = (now - deleted).to_std().unwrap_or_default();
+        if remains.registered && waited < cold::RELEASE_WAIT {
+            return Removal::Wait(cold::LOOK.0);
+        }
         return Removal::StartMember(to);
     }
     if policy == DeletionPolicy::Retain {
@@ -148,7 +155,7 @@ pub fn decide_removal(
     };
     match remains.prune {
         JobState::Absent => Removal::Prune,
-        JobState::Active { start: PodStart::Started, .. } => Removal::Wait(LOOK_WHILE_PRUNING),
+        JobState::Active { start: PodStart::Started | PodStart::Unseen, .. } => Removal::Wait(LOOK_WHILE_PRUNING),
         JobState::Active { .. } => match age.and_then(|age| backup.pod_start_deadline.checked_sub(age)) {
             Some(left) if !left.is_zero() => Removal::Wait(left),
             _ => failed(
@@ -202,18 +209,18 @@ mod tests {
     }
 
     fn ended(verdict: Option<Verdict>) -> JobState {
-        JobState::Ended { deadline_exceeded: false, pod_uid: None, verdict }
+        JobState::Ended { deadline_exceeded: false, pod_uid: None, verdict, out_of_memory: None, lingering: None }
     }
 
     fn remains(prune: JobState) -> Remains {
         let prune_job = (!matches!(prune, JobState::Absent)).then(|| (job(), at(0)));
-        Remains { at_work: Vec::new(), member: None, claim: true, prune, prune_job }
+        Remains { at_work: Vec::new(), member: None, registered: false, claim: true, prune, prune_job }
     }
 
     fn decided(remains: Remains, second: i64) -> Removal {
         let object = object("Delete", &[FILES_FINALIZER], &attempted());
         let (backup, status) = (validate(&object).unwrap(), object.status.as_ref().unwrap());
-        decide_removal(&backup, DeletionPolicy::Delete, status, remains, at(second))
+        decide_removal(&backup, DeletionPolicy::Delete, status, remains, at(0), at(second))
     }
 
     #[test]
@@ -249,6 +256,7 @@ mod tests {
             DeletionPolicy::Delete,
             never.status.as_ref().unwrap(),
             remains(JobState::Absent),
+            at(0),
             at(0),
         );
         assert_eq!(removal, Removal::LetGo(None));

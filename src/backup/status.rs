@@ -1,13 +1,15 @@
 //! The status that follows from a step: a pure function of the status before.
 
 use super::adopt;
-use super::decide::{Ending, Step, Waiting, observable, running};
+use super::decide::{observable, running};
+use super::step::{Ending, Step, Waiting};
 use super::validate::ValidBackup;
 use crate::agent::run::Mode;
 use crate::agent::verdict::Published;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
 use crate::api::{
-    Attempt, BackupType, Boot, GraphBackupStatus, Inspection, Method, Phase, Point, Reason, Seed, names, now_seconds,
+    Attempt, BackupType, Boot, GraphBackup, GraphBackupStatus, Inspection, Method, Phase, Point, Reason, Seed,
+    now_seconds,
 };
 use chrono::{DateTime, Utc};
 
@@ -24,38 +26,42 @@ pub fn is_terminal(status: &GraphBackupStatus) -> bool {
 /// The status after a step was decided.
 pub fn after(backup: &ValidBackup, before: &GraphBackupStatus, step: &Step, now: DateTime<Utc>) -> GraphBackupStatus {
     let mut status = before.clone();
+    let step = step.deed();
     // Nothing that the object would have to tell.
     if matches!(step, Step::BreakLock(_) | Step::DeleteJob(_) | Step::Check | Step::StopMember(_)) {
         return status;
     }
+    status.uid = Some(backup.owner.uid.clone());
     status.observed_generation = Some(backup.generation);
     status.start_time.get_or_insert(now_seconds(now));
     let mut write = Writer { status: &mut status, generation: backup.generation, now };
     match step {
         Step::Wait(waiting) => write.in_progress(waiting),
         Step::Start { attempt, .. } => write.started(backup, attempt),
-        Step::Inspect => write.inspecting(backup),
-        Step::Adopt(_) => write.in_progress(&adopt::reading(backup)),
+        Step::Inspect(question) | Step::Adopt(_, question) | Step::Unanswered(question, _) => write.asking(question),
+        Step::Checked => write.checked(),
+        Step::MemberMissing(note) => write.member_missing(note),
         Step::CloseAttempt(ending) => write.attempt_failed(ending),
         Step::StartMember(_) => write.restored(),
-        Step::DeleteJob(_) | Step::BreakLock(_) | Step::Check | Step::StopMember(_) => {}
+        Step::DeleteJob(_) | Step::BreakLock(_) | Step::Check | Step::StopMember(_) | Step::DeleteFirst(..) => {}
         Step::Succeed(point) => write.succeeded(backup, point),
         Step::Fail(ending) => write.failed(ending),
     }
     status
 }
 
-/// The status of an object that cannot be worked on.
-pub fn invalid(
+/// The status of an object that cannot be worked on: `before` is what was recorded of it.
+pub fn refused(
+    object: &GraphBackup,
     before: &GraphBackupStatus,
-    generation: Option<i64>,
-    message: &str,
+    ending: &Ending,
     now: DateTime<Utc>,
 ) -> GraphBackupStatus {
     let mut status = before.clone();
+    let generation = object.metadata.generation;
+    status.uid.clone_from(&object.metadata.uid);
     status.observed_generation = generation;
-    let ending = Ending { reason: Reason::InvalidSpec, message: message.to_owned(), pod_uid: None };
-    Writer { status: &mut status, generation: generation.unwrap_or_default(), now }.failed(&ending);
+    Writer { status: &mut status, generation: generation.unwrap_or_default(), now }.failed(ending);
     status
 }
 
@@ -105,16 +111,35 @@ impl Writer<'_> {
         if let Some(stopped) = self.status.attempts.last_mut().and_then(|attempt| attempt.stopped.as_mut()) {
             stopped.restored_time.get_or_insert(now);
         }
+        if self.status.attempts.last().is_some_and(|attempt| attempt.completion_time.is_none()) {
+            let waiting = running(self.status);
+            self.in_progress(&waiting);
+        }
     }
 
-    fn inspecting(&mut self, backup: &ValidBackup) {
-        let start_time = now_seconds(self.now);
-        if let Some(attempt) = self.status.attempts.last_mut() {
-            let job = names::inspect_job(&backup.owner.name, &backup.owner.uid, attempt.number);
-            attempt.inspection.get_or_insert(Inspection { job, start_time });
-        }
-        let waiting = running(self.status);
+    /// The question to the volume as it stands now: of the open attempt, or of the object that adopts a point.
+    fn asking(&mut self, question: &Inspection) {
+        let waiting = if let Some(attempt) = self.status.attempts.last_mut() {
+            attempt.inspection = Some(question.clone());
+            running(self.status)
+        } else {
+            self.status.adoption = Some(question.clone());
+            adopt::reading(question)
+        };
         self.in_progress(&waiting);
+    }
+
+    fn member_missing(&mut self, note: &str) {
+        if let Some(stopped) = self.status.attempts.last_mut().and_then(|attempt| attempt.stopped.as_mut()) {
+            stopped.missing = Some(condition::shorten(note, condition::MESSAGE_BYTES_MAX));
+        }
+    }
+
+    fn checked(&mut self) {
+        let now = now_seconds(self.now);
+        if let Some(stopped) = self.status.attempts.last_mut().and_then(|attempt| attempt.stopped.as_mut()) {
+            stopped.checked_time.get_or_insert(now);
+        }
     }
 
     fn close(&mut self, ending: &Ending) {
@@ -167,6 +192,7 @@ impl Writer<'_> {
             owner_uid: Some(point.owner_uid.clone()).filter(|uid| *uid != backup.owner.uid),
         });
         let (reason, message) = success(point, &backup.owner.uid);
+        let message = with_member(message, self.status);
         self.set(READY, Truth::True, reason, &message);
         self.set(RECONCILING, Truth::False, reason, "");
         self.set(STALLED, Truth::False, reason, "");
@@ -193,6 +219,7 @@ impl Writer<'_> {
 
     fn failed(&mut self, ending: &Ending) {
         self.close(ending);
+        let ending = &Ending { message: with_member(ending.message.clone(), self.status), ..ending.clone() };
         self.status.completion_time = Some(now_seconds(self.now));
         self.status.phase = Some(Phase::Failed);
         let (reason, message) = (ending.reason, ending.message.as_str());
@@ -241,11 +268,24 @@ fn seedable(point: &Published) -> (Truth, Reason, String) {
     point.seed.as_ref().map_or_else(not_told, Seed::condition)
 }
 
+/// A message, and what is to be said of the member that was stopped for a cold copy and is not back.
+pub fn with_member(message: String, status: &GraphBackupStatus) -> String {
+    let stopped = status.attempts.last().and_then(|attempt| attempt.stopped.as_ref());
+    match stopped.and_then(|stopped| stopped.missing.as_ref()) {
+        Some(note) => format!("{message}; {note}"),
+        None => message,
+    }
+}
+
 /// With which reason the object with this UID succeeded, and what there is to say.
 pub fn success(point: &Published, uid: &str) -> (Reason, String) {
     let size = human_size(point.bytes);
     let Published { files, last_transaction, manifest_digest, .. } = point;
-    let tail = format!("{size} in {files} files up to transaction {last_transaction}, manifest {manifest_digest}");
+    let mut tail = format!("{size} in {files} files up to transaction {last_transaction}, manifest {manifest_digest}");
+    if let Some(earlier) = &point.earlier {
+        let more = format!("; an earlier object of this name made {earlier}: a GraphBackup with spec.adopt takes it");
+        tail.push_str(&more);
+    }
     if point.owner_uid != uid {
         return (Reason::Adopted, format!("{tail}; made for the object with UID {}", point.owner_uid));
     }

@@ -15,6 +15,8 @@ pub enum World {
         leftover: Option<JobRef>,
         /// The member that it stopped, if its replicas are not put back yet.
         member: Option<MemberState>,
+        /// How the member is that was started again and is not registered yet.
+        away: Option<String>,
         /// What an attempt needs; not looked at while one is not due.
         ground: Option<Ground>,
     },
@@ -24,6 +26,8 @@ pub enum World {
     Stopping {
         /// The Job that checks whether a copy can be made; not looked at once the member is being stopped.
         check: JobState,
+        /// Whether a pod of that Job is still there although the Job is gone.
+        check_pod: bool,
         /// The member.
         member: MemberState,
     },
@@ -35,6 +39,8 @@ pub enum World {
         inspect: JobState,
         /// The member that it stopped, until its replicas are put back.
         member: Option<MemberState>,
+        /// How that member is when it was started again and is not registered yet.
+        away: Option<String>,
     },
 }
 
@@ -158,7 +164,7 @@ pub enum JobState {
         /// Whether its pod's containers have started, and if not, what keeps them.
         start: PodStart,
     },
-    /// It has ended.
+    /// The agent has ended, or the Job has.
     Ended {
         /// Whether the Job controller ended it for `activeDeadlineSeconds`.
         deadline_exceeded: bool,
@@ -166,7 +172,21 @@ pub enum JobState {
         pod_uid: Option<String>,
         /// The agent's answer, if a pod still holds it.
         verdict: Option<Verdict>,
+        /// The memory limit at which the agent was killed, if it was; empty where it had none.
+        out_of_memory: Option<String>,
+        /// The Job, if something else than the agent keeps its pod running.
+        lingering: Option<JobRef>,
     },
+}
+
+impl JobState {
+    /// The Job, if it still works or something keeps its pod.
+    pub fn at_work(&self) -> Option<JobRef> {
+        match self {
+            Self::Active { job, .. } | Self::Ended { lingering: Some(job), .. } => Some(job.clone()),
+            Self::Absent | Self::Foreign | Self::Ended { lingering: None, .. } => None,
+        }
+    }
 }
 
 /// How far a Job's pod came.
@@ -176,6 +196,8 @@ pub enum PodStart {
     Started,
     /// It has not, and this is what the cluster says about it.
     Waiting(Obstacle),
+    /// The Job has a pod, but it cannot be found: it may work.
+    Unseen,
 }
 
 /// What keeps a pod from starting.

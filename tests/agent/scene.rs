@@ -141,7 +141,8 @@ impl Scene {
     }
 
     pub fn inspect(&self) -> Outcome {
-        let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false };
+        let run =
+            InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false, clean: false };
         self.spawn("inspect", "inspect-pod", &run).finish()
     }
 

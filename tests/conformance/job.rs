@@ -18,7 +18,9 @@ pub async fn succeeds(stage: &Stage) {
     assert_eq!(subject.job_until(&job, steps[1]).await, steps);
 
     let found = subject.state().await;
-    let JobState::Ended { deadline_exceeded: false, pod_uid: Some(pod_uid), verdict: None } = &found else {
+    let JobState::Ended { deadline_exceeded: false, pod_uid: Some(pod_uid), verdict: None, lingering: None, .. } =
+        &found
+    else {
         panic!("{found:?}")
     };
     let pods = subject.pods.list(&subject.selector).await.is("200");

@@ -6,7 +6,7 @@ use graph_backup_operator::agent::verdict::{Failure, MESSAGE_PATH, Verdict};
 use graph_backup_operator::api::names::BACKUP_UID_LABEL;
 use graph_backup_operator::api::{Attempt, GraphBackup, Reason};
 use graph_backup_operator::backup::build::inspect_job;
-use graph_backup_operator::backup::observe::summarize;
+use graph_backup_operator::backup::job_state::summarize;
 use graph_backup_operator::backup::validate::validate;
 use graph_backup_operator::backup::world::JobState;
 use k8s_openapi::api::batch::v1::Job;

@@ -8,7 +8,7 @@ use graph_backup_operator::backup::build::AGENT_CONTAINER;
 use graph_backup_operator::backup::decide::{Step, decide};
 use graph_backup_operator::backup::validate::{ValidBackup, validate};
 use graph_backup_operator::backup::world::{JobState, World};
-use graph_backup_operator::backup::{event, observe, status};
+use graph_backup_operator::backup::{event, job_state, status};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -65,22 +65,25 @@ pub fn verdict(bytes: &[u8]) {
 /// What the object and an Event say when an agent of the open attempt ended with this message.
 pub fn told(message: &str) -> (GraphBackupStatus, String) {
     let job: Job = serde_json::from_value(json!({
-        "metadata": {"name": "nightly-1", "uid": "job-uid"}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}
+        "metadata": {"name": "nightly-1", "uid": "job-uid"},
+        "status": {"conditions": [{"type": "Complete", "status": "True"}]}
     }))
     .unwrap();
     let pod: Pod = serde_json::from_value(json!({
-        "metadata": {"uid": "pod-uid"},
+        "metadata": {"uid": "pod-uid", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "nightly-1", "uid": "job-uid", "controller": true}]},
         "status": {"containerStatuses": [{
             "name": AGENT_CONTAINER, "image": "i", "imageID": "i", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 0, "message": message}}
         }]}
     }))
     .unwrap();
-    let seen = observe::summarize(&job, &[pod]);
+    let seen = job_state::summarize(&job, &[pod]);
     let JobState::Ended { verdict: ref read, .. } = seen else { panic!("{seen:?}") };
     assert_eq!(*read, Verdict::read(message));
     let now = "2026-11-24T06:10:00Z".parse().unwrap();
-    let step = decide(&BACKUP, &STATUS, World::Open { backup: seen, inspect: JobState::Absent, member: None }, now);
+    let world = World::Open { backup: seen, inspect: JobState::Absent, member: None, away: None };
+    let step = decide(&BACKUP, &STATUS, world, now);
     let told = event::event(&BACKUP.owner, "7", &STATUS, &step, "operator-0", now);
     let note = told.and_then(|event| event.note).unwrap_or_default();
     let after = status::after(&BACKUP, &STATUS, &step, now);

@@ -66,7 +66,8 @@ impl Backup {
     }
 
     pub fn inspect(&self) -> Outcome {
-        let run = InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false };
+        let run =
+            InspectRun { owner: self.run.owner.clone(), place: self.run.place.clone(), adopt: false, clean: false };
         Running::start("inspect", "inspect", &run, self.folder.path(), &self.folder.join("inspect")).finish()
     }
 

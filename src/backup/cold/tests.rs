@@ -58,6 +58,10 @@ fn every_guard_has_its_reason() {
         json!({"status": {"readyReplicas": 2}}),
         json!({"status": {"replicas": 4}}),
         json!({"status": {"observedGeneration": 3}}),
+        json!({"status": {"currentRevision": "neo4j-1", "updateRevision": "neo4j-2", "updatedReplicas": 1}}),
+        json!({"status": {"currentRevision": "neo4j-1", "updateRevision": "neo4j-2", "updatedReplicas": 3}}),
+        json!({"spec": {"updateStrategy": {"type": "OnDelete"}},
+               "status": {"currentRevision": "neo4j-1", "updateRevision": "neo4j-2", "updatedReplicas": 2}}),
         json!({"spec": {"replicas": 0}, "status": {"replicas": 0, "readyReplicas": 0}}),
     ] {
         assert_eq!(chosen(&not_whole), Err(Reason::WorkloadNotReady), "{not_whole}");
@@ -133,7 +137,7 @@ fn seen(replicas: i32, generation: i64, settled: bool, registered: Option<bool>)
 }
 
 fn ended(verdict: Option<Verdict>) -> JobState {
-    JobState::Ended { deadline_exceeded: false, pod_uid: None, verdict }
+    JobState::Ended { deadline_exceeded: false, pod_uid: None, verdict, out_of_memory: None, lingering: None }
 }
 
 fn waiting_for(said: &str) -> JobState {
@@ -144,7 +148,7 @@ fn waiting_for(said: &str) -> JobState {
 fn decided(seen: MemberState, check: JobState, second: i64) -> Step {
     let attempt = attempt();
     let status = GraphBackupStatus { start_time: Some(at(0)), attempts: vec![attempt], ..GraphBackupStatus::default() };
-    decide(&backup(), &status, World::Stopping { check, member: seen }, at(second))
+    decide(&backup(), &status, World::Stopping { check, check_pod: false, member: seen }, at(second))
 }
 
 fn closed(step: Step) -> Reason {
@@ -168,6 +172,34 @@ fn nobody_is_stopped_before_it_is_seen_that_a_copy_can_be_made() {
     let apart = "0/3 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity";
     assert_eq!(closed(decided(serving(), waiting_for(apart), 300)), Reason::TopologyMismatch);
     assert_eq!(closed(decided(serving(), waiting_for("Insufficient cpu"), 300)), Reason::PodCannotStart);
+}
+
+#[test]
+fn a_check_that_something_else_keeps_is_deleted_before_the_member_is_stopped() {
+    let job = || JobRef { name: "first-1a2b3-1c".into(), uid: "u".into() };
+    let lingering = || JobState::Ended {
+        deadline_exceeded: false,
+        pod_uid: None,
+        verdict: Some(Verdict::Ready),
+        out_of_memory: None,
+        lingering: Some(job()),
+    };
+    assert_eq!(decided(seen(3, 4, true, None), lingering(), 10), Step::Checked);
+    let mut attempt = attempt();
+    attempt.stopped.as_mut().unwrap().checked_time = Some(at(10));
+    let status = GraphBackupStatus { start_time: Some(at(0)), attempts: vec![attempt], ..GraphBackupStatus::default() };
+    let next = |check, check_pod| {
+        decide(&backup(), &status, World::Stopping { check, check_pod, member: seen(3, 4, true, None) }, at(60))
+    };
+    assert_eq!(next(lingering(), false), Step::DeleteJob(job()));
+    assert!(matches!(next(JobState::Absent, true), Step::Wait(_)));
+    assert!(matches!(next(JobState::Absent, false), Step::StopMember(_)));
+}
+
+#[test]
+fn a_check_that_vanishes_again_and_again_costs_the_attempt() {
+    assert_eq!(decided(seen(3, 4, true, None), JobState::Absent, 29), Step::Check);
+    assert_eq!(closed(decided(seen(3, 4, true, None), JobState::Absent, 30)), Reason::JobLost);
 }
 
 #[test]
@@ -196,4 +228,69 @@ fn what_somebody_else_does_to_the_replicas_ends_the_attempt_and_stays() {
         [back(seen(3, 6, true, None)), back(seen(0, 6, true, None)), back(MemberState::WorkloadGone)],
         [None; 3]
     );
+}
+
+/// An open attempt whose copy has ended well, and whose member was started again at second 100.
+fn copied(missing: Option<&str>) -> GraphBackupStatus {
+    let mut attempt = attempt();
+    let stopped = attempt.stopped.as_mut().unwrap();
+    (stopped.gone_time, stopped.restored_time) = (Some(at(20)), Some(at(100)));
+    stopped.missing = missing.map(str::to_owned);
+    GraphBackupStatus { start_time: Some(at(0)), attempts: vec![attempt], ..GraphBackupStatus::default() }
+}
+
+fn copy_ended(status: &GraphBackupStatus, away: Option<&str>, second: i64) -> Step {
+    let failure = Failure { reason: Reason::SourceUnreadable, message: "no store".into() };
+    let world = World::Open {
+        backup: ended(Some(Verdict::Failed(failure))),
+        inspect: JobState::Absent,
+        member: None,
+        away: away.map(str::to_owned),
+    };
+    decide(&backup(), status, world, at(second))
+}
+
+#[test]
+fn a_backup_is_over_when_its_member_is_back_or_was_waited_for() {
+    let over = |step: &Step| matches!(step, Step::Fail(Ending { reason: Reason::SourceUnreadable, .. }));
+    assert!(over(&copy_ended(&copied(None), None, 101)));
+    let Step::Wait(waiting) = copy_ended(&copied(None), Some("it is not registered"), 699) else { panic!() };
+    assert_eq!(waiting.reason, Reason::StartingMember);
+    let Step::MemberMissing(note) = copy_ended(&copied(None), Some("it is not registered"), 700) else { panic!() };
+    assert!(note.contains("neo4j-2 (member 3)") && note.contains("delete the pod"), "{note}");
+    // It is said once, and the verdict of the copy stands.
+    assert!(over(&copy_ended(&copied(Some(&note)), None, 701)));
+    let step = copy_ended(&copied(Some(&note)), None, 701);
+    let after = crate::backup::status::after(&backup(), &copied(Some(&note)), &step, at(701));
+    assert!(after.conditions.iter().any(|c| c.type_ == "Succeeded" && c.message.ends_with(&note)));
+}
+
+#[test]
+fn replicas_are_put_back_when_the_registration_is_gone_or_after_a_while() {
+    let mut closed = attempt();
+    closed.completion_time = Some(at(100));
+    let idle = |closed: &Attempt, member, second| {
+        let status = GraphBackupStatus {
+            start_time: Some(at(0)),
+            attempts: vec![closed.clone()],
+            ..GraphBackupStatus::default()
+        };
+        decide(
+            &backup(),
+            &status,
+            World::Idle { leftover: None, member: Some(member), away: None, ground: None },
+            at(second),
+        )
+    };
+    let to = Some(ScaleTo { replicas: 3, resource_version: "9".into() });
+    assert_eq!(idle(&closed, seen(2, 5, true, Some(false)), 101), Step::StartMember(to.clone()));
+    for (settled, registered) in [(true, Some(true)), (false, None)] {
+        let Step::Wait(waiting) = idle(&closed, seen(2, 5, settled, registered), 219) else { panic!() };
+        assert_eq!(waiting.reason, Reason::StartingMember);
+        assert!(matches!(idle(&closed, seen(2, 5, settled, registered), 220), Step::MemberMissing(_)));
+    }
+    closed.stopped.as_mut().unwrap().missing = Some("told".into());
+    assert_eq!(idle(&closed, seen(2, 5, true, Some(true)), 221), Step::StartMember(to));
+    // Nothing of ours to put back.
+    assert_eq!(idle(&closed, seen(3, 5, true, None), 221), Step::StartMember(None));
 }

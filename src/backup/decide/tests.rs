@@ -1,9 +1,11 @@
 use super::*;
 use crate::agent::run::Mode;
-use crate::agent::verdict::Failure;
+use crate::agent::verdict::{Failure, Published};
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
 use crate::api::{Endpoint, FenceToken, GraphBackup, MendedHeader, Parent, Phase, Seed, SeedState, StoreId};
+use crate::backup::world::Obstacle;
 use crate::backup::{status, validate::validate};
+use crate::cluster_lock::HeldLock;
 use crate::discovery::{DiscoveryError, Located};
 
 const UID: &str = "1a2b3c4d-0000-4000-8000-000000000000";
@@ -47,16 +49,23 @@ fn site(lock: SiteLock, parent: Option<Parent>) -> World {
     World::Idle {
         leftover: None,
         member: None,
+        away: None,
         ground: Some(Ground::Found(Box::new(Site { located, stopped: None, lock, parent }))),
     }
 }
 
 fn open(job: JobState) -> World {
-    World::Open { backup: job, inspect: JobState::Absent, member: None }
+    World::Open { backup: job, inspect: JobState::Absent, member: None, away: None }
 }
 
 fn ended(verdict: impl Into<Option<Verdict>>) -> JobState {
-    JobState::Ended { deadline_exceeded: false, pod_uid: Some("pod-1".into()), verdict: verdict.into() }
+    JobState::Ended {
+        deadline_exceeded: false,
+        pod_uid: Some("pod-1".into()),
+        verdict: verdict.into(),
+        out_of_memory: None,
+        lingering: None,
+    }
 }
 
 fn active(start: PodStart) -> JobState {
@@ -74,6 +83,7 @@ fn point() -> Published {
         boot: None,
         seed: Some(Seed::COMPLETE),
         free_bytes: None,
+        earlier: None,
         owner_uid: UID.into(),
         attempt: 1,
         manifest_digest: format!("sha256:{}", "a".repeat(64)),
@@ -138,7 +148,7 @@ fn a_found_master_starts_the_first_attempt_with_its_fence() {
 
 #[test]
 fn every_condition_is_there_from_the_first_pass() {
-    let world = World::Idle { leftover: None, member: None, ground: Some(Ground::ClaimMissing) };
+    let world = World::Idle { leftover: None, member: None, away: None, ground: Some(Ground::ClaimMissing) };
     let (_, status) = play(&GraphBackupStatus::default(), world, at(0));
     for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED, SEEDABLE] {
         assert!(truth(&status, kind).is_some(), "{kind}");
@@ -150,14 +160,14 @@ fn every_condition_is_there_from_the_first_pass() {
 fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
     let missing = || {
         let error = DiscoveryError::NoMaster { cluster: "neo4j.ha".into(), detail: "no member is registered".into() };
-        World::Idle { leftover: None, member: None, ground: Some(Ground::NotFound(error)) }
+        World::Idle { leftover: None, member: None, away: None, ground: Some(Ground::NotFound(error)) }
     };
     let (step, status) = play(&GraphBackupStatus::default(), missing(), at(0));
     assert!(matches!(step, Step::Wait(Waiting { reason: Reason::NoMaster, .. })));
     // Nothing changed: the second look writes nothing.
     let (_, again) = play(&status, missing(), at(60));
     assert_eq!(again, status);
-    let (step, status) = play(&again, World::Idle { leftover: None, member: None, ground: None }, at(3600));
+    let (step, status) = play(&again, World::Idle { leftover: None, member: None, away: None, ground: None }, at(3600));
     assert!(matches!(step, Step::Fail(_)));
     assert_eq!((reason(&status), truth(&status, STALLED)), ("NoMaster", Some(Truth::True)));
 }
@@ -165,7 +175,7 @@ fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
 #[test]
 fn what_needs_a_person_fails_at_once() {
     let error = DiscoveryError::MultipleRoots { servers: "zk:2181".into(), roots: "/1_2,/3_4".into() };
-    let world = World::Idle { leftover: None, member: None, ground: Some(Ground::NotFound(error)) };
+    let world = World::Idle { leftover: None, member: None, away: None, ground: Some(Ground::NotFound(error)) };
     assert!(matches!(play(&GraphBackupStatus::default(), world, at(0)).0, Step::Fail(_)));
 }
 
@@ -222,21 +232,146 @@ fn evidence_makes_success_and_nothing_else_does() {
 #[test]
 fn a_job_that_ended_without_a_verdict_asks_the_volume() {
     let (step, status) = play(&started(), open(ended(None)), at(9));
-    assert_eq!(step, Step::Inspect);
+    assert!(matches!(step, Step::Inspect(_)), "{step:?}");
     assert_eq!((reason(&status), status.phase), ("Inspecting", Some(Phase::Running)));
 
-    let asked = |inspect| World::Open { backup: ended(None), inspect, member: None };
+    let asked = |inspect| World::Open { backup: ended(None), inspect, member: None, away: None };
     let (_, recognised) = play(&status, asked(ended(published(|_| {}))), at(20));
     assert_eq!(truth(&recognised, SUCCEEDED), Some(Truth::True));
 
-    for inspect in [ended(failed(Reason::JobLost)), ended(None), JobState::Foreign] {
-        let (step, lost) = play(&status, asked(inspect), at(20));
-        assert!(matches!(step, Step::CloseAttempt(_)), "{step:?}");
-        assert_eq!(lost.attempts[0].reason.as_deref(), Some("JobLost"));
+    let (step, lost) = play(&status, asked(ended(failed(Reason::JobLost))), at(20));
+    assert!(matches!(step, Step::CloseAttempt(_)), "{step:?}");
+    assert_eq!(lost.attempts[0].reason.as_deref(), Some("JobLost"));
+}
+
+#[test]
+fn no_answer_is_no_evidence_of_absence() {
+    let (_, status) = play(&started(), open(ended(None)), at(9));
+    let asked = |inspect| World::Open { backup: ended(None), inspect, member: None, away: None };
+    let silences = [
+        ended(None),
+        ended(failed(Reason::Interrupted)),
+        ended(failed(Reason::TargetNotWritable)),
+        ended(Verdict::Ready),
+        JobState::Foreign,
+    ];
+    for inspect in silences {
+        let (step, again) = play(&status, asked(inspect), at(20));
+        assert!(matches!(step, Step::Unanswered(..)), "{step:?}");
+        assert_eq!((reason(&again), again.attempts[0].completion_time), ("Inspecting", None));
     }
-    // The question, too, has an end.
-    let (step, _) = play(&status, asked(active(PodStart::Started)), at(9 + 900));
-    assert!(matches!(step, Step::CloseAttempt(_)));
+    // A Job that vanished was perhaps never created; later it is one without an answer.
+    assert!(matches!(play(&status, asked(JobState::Absent), at(20)).0, Step::Inspect(_)));
+    assert!(matches!(play(&status, asked(JobState::Absent), at(100)).0, Step::Unanswered(..)));
+    // A store that takes hours to copy takes long to read: the limit is that of the run, and the start of the pod.
+    assert!(matches!(play(&status, asked(active(PodStart::Started)), at(3600 + 300)).0, Step::Wait(_)));
+    assert!(matches!(play(&status, asked(active(PodStart::Started)), at(3600 + 300 + 200)).0, Step::Unanswered(..)));
+}
+
+#[test]
+fn a_volume_that_never_answers_leaves_the_outcome_to_a_person() {
+    let (_, mut status) = play(&started(), open(ended(None)), at(9));
+    let mut now = 20;
+    let mut jobs = vec![];
+    let step = loop {
+        jobs.push(status.attempts[0].inspection.clone().unwrap().job);
+        let (step, after) =
+            play(&status, World::Open { backup: ended(None), inspect: ended(None), member: None, away: None }, at(now));
+        if !matches!(step, Step::Unanswered(..)) {
+            break step;
+        }
+        let world = || World::Open { backup: ended(None), inspect: ended(None), member: None, away: None };
+        assert!(matches!(play(&after, world(), at(now + 5)).0, Step::Wait(_)), "it is asked again after a while");
+        now += 600;
+        let (step, after) = play(&after, world(), at(now));
+        assert!(matches!(step, Step::Inspect(_)), "{step:?}");
+        status = after;
+        now += 60;
+    };
+    assert_eq!(jobs.len(), 5);
+    assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), 5, "{jobs:?}");
+    let Step::Fail(ending) = step else { panic!("{step:?}") };
+    assert_eq!(ending.reason, Reason::OutcomeUnknown);
+    let adopt = "spec.adopt: 000001a202462d5f-d1407c3bb8e8fb07/20261124T060000Z-nightly-1a2b3c4d";
+    assert!(ending.message.contains(adopt), "{}", ending.message);
+}
+
+#[test]
+fn a_job_that_does_not_end_is_left_for_the_volume() {
+    let world = |inspect| World::Open { backup: active(PodStart::Started), inspect, member: None, away: None };
+    let over = 3600 + 120;
+    assert!(matches!(play(&started(), world(JobState::Absent), at(over - 1)).0, Step::Wait(_)));
+    let (step, status) = play(&started(), world(JobState::Absent), at(over));
+    assert!(matches!(step, Step::Inspect(_)), "{step:?}");
+    assert_eq!(
+        play(&status, world(JobState::Absent), at(over + 1)).0,
+        Step::DeleteJob(JobRef { name: "j".into(), uid: "u".into() })
+    );
+    let gone = |inspect| World::Open { backup: JobState::Absent, inspect, member: None, away: None };
+    let (_, found) = play(&status, gone(ended(published(|_| {}))), at(over + 60));
+    assert_eq!(truth(&found, SUCCEEDED), Some(Truth::True));
+    let (_, lost) = play(&status, gone(ended(failed(Reason::JobLost))), at(over + 60));
+    assert_eq!(reason(&lost), "DeadlineExceeded");
+}
+
+fn lingering(verdict: impl Into<Option<Verdict>>) -> JobState {
+    let JobState::Ended { deadline_exceeded, pod_uid, verdict, out_of_memory, .. } = ended(verdict) else { panic!() };
+    let job = Some(JobRef { name: "j".into(), uid: "u".into() });
+    JobState::Ended { deadline_exceeded, pod_uid, verdict, out_of_memory, lingering: job }
+}
+
+#[test]
+fn a_job_that_something_else_keeps_is_deleted_before_the_end_is_recorded() {
+    for verdict in [published(|_| {}), failed(Reason::ConsistencyFailed)] {
+        let (step, _) = play(&started(), open(lingering(verdict)), at(9));
+        assert!(matches!(step, Step::DeleteFirst(..)), "{step:?}");
+    }
+    // What has a next pass is recorded first.
+    let (step, _) = play(&started(), open(lingering(failed(Reason::ToolFailed))), at(9));
+    assert!(matches!(step, Step::CloseAttempt(_)), "{step:?}");
+    let (step, status) = play(&started(), open(lingering(None)), at(9));
+    assert!(matches!(step, Step::Inspect(_)), "{step:?}");
+    assert!(matches!(play(&status, open(lingering(None)), at(10)).0, Step::DeleteJob(_)));
+}
+
+#[test]
+fn an_agent_that_was_killed_for_memory_says_at_which_limit() {
+    let killed = |limit: &str| JobState::Ended {
+        deadline_exceeded: false,
+        pod_uid: None,
+        verdict: None,
+        out_of_memory: Some(limit.into()),
+        lingering: None,
+    };
+    let (_, status) = play(&started(), open(killed("512Mi")), at(9));
+    // The pod is gone by now.
+    let world =
+        World::Open { backup: JobState::Absent, inspect: ended(failed(Reason::JobLost)), member: None, away: None };
+    let (_, lost) = play(&status, world, at(30));
+    assert_eq!(lost.attempts[0].reason.as_deref(), Some("ToolKilled"));
+    let message = lost.attempts[0].message.as_deref().unwrap();
+    assert!(message.contains("memory limit of 512Mi"), "{message}");
+}
+
+#[test]
+fn a_deadline_that_somebody_shortened_costs_an_attempt_only() {
+    let cut_off = || JobState::Ended {
+        deadline_exceeded: true,
+        pod_uid: None,
+        verdict: None,
+        out_of_memory: None,
+        lingering: None,
+    };
+    let (_, status) = play(&started(), open(cut_off()), at(9));
+    let asked = |second| {
+        let world =
+            World::Open { backup: cut_off(), inspect: ended(failed(Reason::JobLost)), member: None, away: None };
+        play(&status, world, at(second))
+    };
+    let (step, lost) = asked(30);
+    assert!(matches!(step, Step::CloseAttempt(_)), "{step:?}");
+    assert!(lost.attempts[0].message.as_deref().unwrap().contains("activeDeadlineSeconds"));
+    assert_eq!(reason(&asked(3601).1), "DeadlineExceeded");
 }
 
 #[test]
@@ -247,7 +382,7 @@ fn a_job_that_vanished_is_not_a_success() {
     assert_eq!(again.attempts.len(), 1);
     // Later: somebody deleted it.
     let (step, _) = play(&started(), open(JobState::Absent), at(100));
-    assert_eq!(step, Step::Inspect);
+    assert!(matches!(step, Step::Inspect(_)), "{step:?}");
 }
 
 #[test]
@@ -256,7 +391,7 @@ fn retryable_failures_run_again_within_the_limit_and_after_a_wait() {
     assert!(matches!(step, Step::CloseAttempt(_)));
     assert_eq!((reason(&status), truth(&status, MASTER_STABLE)), ("RetryScheduled", Some(Truth::False)));
 
-    let (step, _) = play(&status, World::Idle { leftover: None, member: None, ground: None }, at(10));
+    let (step, _) = play(&status, World::Idle { leftover: None, member: None, away: None, ground: None }, at(10));
     assert!(matches!(step, Step::Wait(Waiting { reason: Reason::RetryScheduled, .. })));
     assert!(!attempt_due(&backup(), &status, at(10)));
     assert!(attempt_due(&backup(), &status, at(60)));
@@ -297,17 +432,9 @@ fn a_leftover_job_is_deleted_before_anything_new_starts() {
     let (_, closed) = play(&started(), open(active(PodStart::Waiting(Obstacle::NoneKnown))), at(300));
     let job = JobRef { name: "j".into(), uid: "u".into() };
     let (step, status) =
-        play(&closed, World::Idle { leftover: Some(job.clone()), member: None, ground: None }, at(400));
+        play(&closed, World::Idle { leftover: Some(job.clone()), member: None, away: None, ground: None }, at(400));
     assert_eq!(step, Step::DeleteJob(job));
     assert_eq!(status, closed);
-}
-
-#[test]
-fn a_job_past_every_margin_is_given_up() {
-    let (step, _) = play(&started(), open(active(PodStart::Started)), at(3600 + 119));
-    assert!(matches!(step, Step::Wait(_)));
-    let (_, status) = play(&started(), open(active(PodStart::Started)), at(3600 + 120));
-    assert_eq!(status.attempts[0].reason.as_deref(), Some("DeadlineExceeded"));
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub fn answer(store: &mut Store, call: &Call, reversed: bool) -> Result<Bytes, R
                 "spec": {"replicas": object["spec"]["replicas"]}, "status": {"replicas": object["status"]["replicas"]},
             })))
         }
+        Verb::Patch if call.status => Ok(store.merge_status(&key, &call.body)?.text()),
         Verb::Patch => {
             let object = store.merge(&key, &call.body)?;
             Ok(shown(&object, call))
@@ -58,10 +59,19 @@ fn list(store: &Store, call: &Call, reversed: bool) -> Bytes {
             && object["metadata"]["namespace"] == call.namespace.as_str()
             && call.selects(object)
     });
-    let mut items: Vec<Bytes> = chosen.take(limit).map(|object| shown(object, call)).collect();
+    let mut items: Vec<Bytes> = chosen.map(|object| shown(object, call)).collect();
     if reversed {
         items.reverse();
     }
+    let first: usize = call.query.get("continue").map_or(0, |token| token.parse().unwrap());
+    let rest = items.len().saturating_sub(first).saturating_sub(limit);
+    items = items.into_iter().skip(first).take(limit).collect();
+    // A list over its limit says so: whoever overlooks it takes what is missing for absent.
+    let more = if rest > 0 {
+        format!(r#","continue":"{}","remainingItemCount":{rest}"#, first + limit)
+    } else {
+        String::new()
+    };
     let (api_version, kind) = if call.metadata_only {
         ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned())
     } else {
@@ -69,7 +79,7 @@ fn list(store: &Store, call: &Call, reversed: bool) -> Bytes {
     };
     let version = store.version();
     let mut text = format!(
-        r#"{{"apiVersion":"{api_version}","kind":"{kind}","metadata":{{"resourceVersion":"{version}"}},"items":"#
+        r#"{{"apiVersion":"{api_version}","kind":"{kind}","metadata":{{"resourceVersion":"{version}"{more}}},"items":"#
     )
     .into_bytes();
     if call.metadata_only && items.is_empty() {

@@ -305,6 +305,15 @@ impl Store {
         })
     }
 
+    /// A merge patch of the status, for a version that must be given.
+    pub fn merge_status(&mut self, key: &Key, patch: &Value) -> Result<Arc<Object>, Refusal> {
+        let live = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
+        if live["metadata"]["resourceVersion"] != patch["metadata"]["resourceVersion"] {
+            return Err(Refusal::conflict("the object has been modified"));
+        }
+        self.change(key, |object| apply::merge_patch(object, &json!({"status": patch["status"]})))
+    }
+
     /// Deletes an object, or marks it as long as a finalizer holds it: then it is a change of what is wanted, and the object
     /// is given.
     pub fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<Option<Arc<Object>>, Refusal> {

@@ -31,6 +31,7 @@ impl Volume {
             boot: None,
             seed: Some(Seed::COMPLETE),
             free_bytes: None,
+            earlier: None,
             owner_uid: "uid-of-the-lost-one".to_owned(),
             attempt: 2,
             manifest_digest: format!("sha256:{}", hex_digest(&place)),
@@ -58,6 +59,16 @@ impl Volume {
             point.owner_uid == owner_uid && point.manifest_digest == digest && point.fence_before == point.fence_after
         })
     }
+}
+
+/// What the agent of a Job would report of a point that it has not made.
+pub fn claim(job: &Value) -> Verdict {
+    let run: BackupRun = task(job);
+    let place = run.place.to_string();
+    let point = Volume::with_orphan(place.clone(), DateTime::UNIX_EPOCH).points.remove(&place).unwrap();
+    let (fence_before, fence_after) = (run.fence.clone(), run.fence);
+    let (owner_uid, attempt) = (run.owner.uid, run.attempt);
+    Verdict::Published(Box::new(Published { owner_uid, attempt, fence_before, fence_after, ..point }))
 }
 
 /// `agent prune`.
@@ -143,6 +154,7 @@ impl Running {
             boot: None,
             seed: Some(Seed::COMPLETE),
             free_bytes: None,
+            earlier: None,
             owner_uid: self.run.owner.uid.clone(),
             attempt: self.run.attempt,
             manifest_digest: format!("sha256:{digest}"),

@@ -41,6 +41,8 @@ pub enum Behaviour {
     Forges(fn(&mut Published)),
     /// The pod is evicted, or its node is lost.
     PodVanishes { published: bool },
+    /// The pod's node does not answer any more: the pod is marked as deleted and stays, with its Job.
+    NodeDies { published: bool },
     /// Somebody deletes the Job.
     JobVanishes { published: bool },
     /// The pod does not start.
@@ -51,6 +53,9 @@ pub enum Behaviour {
 
 /// Seconds until the garbage collector has noticed that an owner is gone: a new object of the same name may be there first.
 const GARBAGE_SECONDS: u64 = 5;
+
+/// Seconds until a node that does not answer is back.
+const NODE_AWAY_SECONDS: u64 = 10_800;
 
 /// What somebody does.
 pub type Act = fn(&mut Store);
@@ -64,12 +69,22 @@ pub struct Script {
     pub checks: Vec<Behaviour>,
     /// Inspect Jobs by attempt; those beyond the end are honest.
     pub inspections: Vec<Behaviour>,
+    /// Further inspect Jobs of an attempt, after its first.
+    pub inspections_again: Behaviour,
     /// The first Job that removes files; further ones are honest.
     pub prune: Behaviour,
     /// Seconds that the tool needs.
     pub tool_seconds: u64,
     /// Whether a member that is told to stop never does.
     pub member_hangs: bool,
+    /// Whether a member that is started again hangs in its start.
+    pub member_stays_away: bool,
+    /// Whether every pod gets another container that never ends.
+    pub sidecar: bool,
+    /// Seconds that an ended Job lives for, where a policy changes it.
+    pub ttl: Option<u64>,
+    /// Seconds that a Job may take, where a policy changes it.
+    pub job_deadline: Option<u64>,
     /// What people do, and after how many seconds.
     pub people: Vec<(u64, Act)>,
     /// What people do while the first backup Job runs.
@@ -86,9 +101,14 @@ impl Default for Script {
             backups: Vec::new(),
             checks: Vec::new(),
             inspections: Vec::new(),
+            inspections_again: Behaviour::Honest,
             prune: Behaviour::Honest,
             tool_seconds: 15,
             member_hangs: false,
+            member_stays_away: false,
+            sidecar: false,
+            ttl: None,
+            job_deadline: None,
             people: Vec::new(),
             people_in_mid_run: Vec::new(),
             down_at_first: 0,
@@ -114,6 +134,7 @@ enum Deed {
     People(Act),
     MidRun,
     Garbage,
+    NodeBack(Key),
     Members(Key, workload::Moment),
 }
 
@@ -186,8 +207,10 @@ impl Cluster {
             match deed {
                 Deed::People(act) => act(store),
                 Deed::Garbage => store.collect_garbage(),
+                Deed::NodeBack(pod) => self.bring_back(store, &pod),
                 Deed::Members(key, moment) => {
-                    workload::go_on(store, &key, moment, &self.database, self.script.member_hangs);
+                    let (hangs, returns) = (self.script.member_hangs, !self.script.member_stays_away);
+                    workload::go_on(store, &key, moment, &self.database, hangs, returns);
                 }
                 Deed::MidRun => {
                     self.down_until = self.clock.elapsed() + Duration::from_secs(self.script.down_in_mid_run);
@@ -236,7 +259,8 @@ impl Cluster {
                     self.first_prune.get_or_insert_with(|| job["metadata"]["uid"].as_str().unwrap().to_owned());
                 }
                 self.plan_job(job, 1, What::MakePod);
-                self.plan_job(job, job["spec"]["activeDeadlineSeconds"].as_u64().unwrap(), What::Deadline);
+                let deadline = job["spec"]["activeDeadlineSeconds"].as_u64().unwrap();
+                self.plan_job(job, self.script.job_deadline.unwrap_or(deadline), What::Deadline);
             }
         }
     }
@@ -255,6 +279,20 @@ impl Cluster {
         store.change(&Key::of(pod), pods::release).unwrap();
     }
 
+    /// A node is back: it stops the pod that was deleted meanwhile, and the Job controller lets it go.
+    fn bring_back(&mut self, store: &mut Store, pod: &Key) {
+        let Some(pod) = store.get(pod).cloned() else { return };
+        let name = pod["metadata"]["ownerReferences"][0]["name"].as_str().unwrap().to_owned();
+        let job = Key { kind: "Job", namespace: namespace(&pod).to_owned(), name };
+        if let Some(job) = store.get(&job).cloned() {
+            let (complete, reason) = (false, "BackoffLimitExceeded");
+            let what =
+                if is_over(&job) { What::Finish { complete, reason } } else { What::AlmostFinish { complete, reason } };
+            self.plan_job(&job, 1, what);
+        }
+        store.change(&Key::of(&pod), pods::release).unwrap();
+    }
+
     fn behaviour(&self, job: &Value) -> Behaviour {
         let label = |name: &str| job["metadata"]["labels"][name].as_str().unwrap_or_default();
         if label(TASK_LABEL) == "prune" {
@@ -263,6 +301,12 @@ impl Cluster {
         }
         // The Job that reads an adopted point belongs to no attempt.
         let attempt: usize = label(ATTEMPT_LABEL).parse().unwrap_or(1);
+        let again = job["metadata"]["name"].as_str().unwrap().rsplit(['i', 'a']).next().is_some_and(|number| {
+            label(TASK_LABEL) == "inspect" && number.parse::<u32>().is_ok() && !number.is_empty()
+        });
+        if again {
+            return self.script.inspections_again;
+        }
         let script = match label(TASK_LABEL) {
             "inspect" => &self.script.inspections,
             "check" => &self.script.checks,
@@ -290,7 +334,12 @@ impl Cluster {
             }
             What::Finish { complete, reason } => {
                 add_condition(store, job, pods::job_ended(complete, reason));
-                self.plan_job(job, job["spec"]["ttlSecondsAfterFinished"].as_u64().unwrap(), What::Expire);
+                let ttl = job["spec"]["ttlSecondsAfterFinished"].as_u64().unwrap();
+                self.plan_job(job, self.script.ttl.unwrap_or(ttl), What::Expire);
+            }
+            What::Deadline if !over && store.get(&pod_key(job)).is_some_and(|pod| pods::is_on_dead_node(pod)) => {
+                // It has failed when its pod is gone.
+                add_condition(store, job, pods::job_ends(false, "DeadlineExceeded"));
             }
             What::Deadline if !over => {
                 // The agent's word goes with its pod.
@@ -316,7 +365,8 @@ impl Cluster {
         if matches!(behaviour, Behaviour::MasterMovesBefore) {
             self.database.move_master();
         }
-        set_status(store, &pod_key(job), pods::running());
+        let running = pods::running();
+        set_status(store, &pod_key(job), if self.script.sidecar { pods::with_sidecar(running) } else { running });
         if job["metadata"]["labels"][TASK_LABEL] == "backup" {
             if self.running.is_empty() {
                 self.plan(self.clock.elapsed() + Duration::from_secs(5), Deed::MidRun);
@@ -364,6 +414,14 @@ impl Cluster {
                 store.delete(&pod_key(job), &DeleteOptions::default()).unwrap();
                 return;
             }
+            Behaviour::NodeDies { published } => {
+                self.work_if(store, job, published);
+                let key = pod_key(job);
+                store.change(&key, pods::lose_node).unwrap();
+                store.delete(&key, &DeleteOptions::default()).unwrap();
+                self.plan(self.clock.elapsed() + Duration::from_secs(NODE_AWAY_SECONDS), Deed::NodeBack(key));
+                return;
+            }
             Behaviour::JobVanishes { published } => {
                 self.work_if(store, job, published);
                 store.delete(&Key::of(job), &DeleteOptions::default()).unwrap();
@@ -371,6 +429,10 @@ impl Cluster {
             }
             Behaviour::Stuck(_) | Behaviour::Hangs => unreachable!("it does not end"),
         };
+        if self.script.sidecar {
+            set_status(store, &pod_key(job), pods::with_sidecar(pods::ended(exit_code, &message)));
+            return;
+        }
         let ended = |pod: &mut Value| {
             pod["status"] = pods::ended(exit_code, &message);
             pods::release(pod);

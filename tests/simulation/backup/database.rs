@@ -60,6 +60,11 @@ impl Database {
         self.state.lock().unwrap().moves += 1;
     }
 
+    /// How many members are registered.
+    pub fn registered(&self) -> i32 {
+        self.state.lock().unwrap().members
+    }
+
     /// So many members are registered.
     pub fn register(&self, members: i32) {
         self.state.lock().unwrap().members = members;

@@ -1,8 +1,9 @@
 //! What holds of every `GraphBackup` at every moment, whatever goes wrong.
 
 use super::agent::Volume;
-use super::workload;
+use super::{jobs, workload};
 use crate::apiserver::{Check, Store};
+use chrono::{DateTime, Utc};
 use graph_backup_operator::api::condition::{
     MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, VERIFIED,
 };
@@ -23,7 +24,9 @@ pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check 
             let uid = backup["metadata"]["uid"].as_str().unwrap();
             let mut wrong = |what: &str| broken.push(format!("{}: {what}", backup["metadata"]["name"]));
             let status = &backup["status"];
-            if !status.is_null() {
+            // One that was written for another object says nothing about this one.
+            let foreign = status["uid"].is_string() && status["uid"] != uid;
+            if !status.is_null() && !foreign {
                 complete(backup, &mut wrong);
                 let going = !backup["metadata"]["deletionTimestamp"].is_null();
                 evidence(status, uid, going, &volume.lock().unwrap(), &mut wrong);
@@ -33,13 +36,14 @@ pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check 
                     before.entry(DELETES.to_owned()).or_insert_with(|| json!({}))[uid] = json!(true);
                 }
             }
-            jobs(store, backup, &mut wrong);
+            recorded(store, backup, &mut wrong);
+            jobs::sound(store, backup, &mut wrong);
         }
         gone(store, before, &volume.lock().unwrap(), &mut broken);
         broken.extend(workload::broken(store));
         broken.extend(store.list("Job").filter(|job| is_ours(job)).filter_map(owner));
         // All scenarios are about one database cluster.
-        if store.list("Job").filter(|job| is_ours(job) && copies(job)).count() > 1 {
+        if store.list("Job").filter(|job| is_ours(job) && copies(store, job)).count() > 1 {
             broken.push("two backup Jobs of one cluster work at the same time".to_owned());
         }
         broken
@@ -129,6 +133,15 @@ fn history(before: &Value, after: &Value, wrong: &mut impl FnMut(&str)) {
     if new.iter().enumerate().any(|(index, attempt)| attempt["number"].as_u64() != Some(index as u64 + 1)) {
         wrong("the attempts are not numbered");
     }
+    for (number, pair) in new.windows(2).enumerate() {
+        let time = |text: &Value| text.as_str().map(|text| text.parse::<DateTime<Utc>>().unwrap());
+        let backoff = (10i64 << number.min(5)).min(300);
+        let waited = time(&pair[0]["completionTime"]).zip(time(&pair[1]["startTime"])).map(|(end, start)| start - end);
+        // Both are whole seconds.
+        if waited.is_none_or(|waited| waited.num_seconds() < backoff - 1) {
+            wrong("an attempt did not wait for its backoff");
+        }
+    }
     if !before["startTime"].is_null() && before["startTime"] != after["startTime"] {
         wrong("startTime moved");
     }
@@ -143,7 +156,13 @@ fn result(attempt: &Value) -> Value {
     attempt
 }
 
-fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
+/// Whether a Job has one of the names of a question that was asked so many times.
+fn is_try(name: &Value, question: &Value, first: &str) -> bool {
+    let tries = question["tries"].as_u64().unwrap_or_default();
+    (1..=tries).any(|number| *name == if number > 1 { format!("{first}{number}") } else { first.to_owned() })
+}
+
+fn recorded(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
     let uid = &backup["metadata"]["uid"];
     let of_backup = |job: &&Value| is_ours(job) && job["metadata"]["labels"][BACKUP_UID_LABEL] == *uid;
     let ours: Vec<&Value> = store.list("Job").filter(of_backup).collect();
@@ -155,28 +174,37 @@ fn jobs(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
                 wrong("files are removed although nobody deleted the object");
             }
             let began = |job: &Value| job["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
-            if ours.iter().any(|other| copies(other) && began(other) < began(job)) {
+            if ours.iter().any(|other| copies(store, other) && began(other) < began(job)) {
                 wrong("files are removed although a Job still writes some");
             }
             continue;
         }
         let check = |attempt: &Value| attempt["job"].as_str().is_some_and(|job| *name == format!("{job}c"));
-        let known =
-            |attempt: &Value| attempt["job"] == *name || attempt["inspection"]["job"] == *name || check(attempt);
-        let adopts = backup["spec"]["adopt"].is_string() && !backup["status"].is_null();
-        if !adopts && !attempts.iter().any(known) {
+        // One of the questions, the newest or one before it.
+        let asks =
+            |attempt: &Value| is_try(name, &attempt["inspection"], &format!("{}i", attempt["job"].as_str().unwrap()));
+        let known = |attempt: &Value| attempt["job"] == *name || asks(attempt) || check(attempt);
+        let adopts = |adoption: &Value| name.as_str().is_some_and(|name| name.contains("-a")) && !adoption.is_null();
+        if !adopts(&backup["status"]["adoption"]) && !attempts.iter().any(known) {
             wrong(&format!("Job {name} was created before status says so"));
         }
     }
 }
 
-fn copies(job: &Value) -> bool {
+/// Whether a Job may still write a copy: it has not ended, nor has the agent in its pod.
+fn copies(store: &Store, job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array();
-    let ended = conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Complete" || c["type"] == "Failed"));
+    let agent_ended = |pod: &Value| {
+        let of_job = pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"];
+        of_job && pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object()
+    };
+    let ended = conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Complete" || c["type"] == "Failed"))
+        || store.list("Pod").any(agent_ended);
     !ended && job["metadata"]["labels"][TASK_LABEL] == "backup"
 }
 
-fn is_ours(job: &Value) -> bool {
+/// Whether a Job says that it is the operator's.
+pub fn is_ours(job: &Value) -> bool {
     job["metadata"]["labels"][MANAGED_BY_LABEL] == MANAGED_BY
 }
 

@@ -5,6 +5,7 @@ mod cluster;
 mod conformance;
 mod database;
 mod invariants;
+mod jobs;
 mod pods;
 mod scenario;
 mod scenarios;

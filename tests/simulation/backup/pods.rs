@@ -20,9 +20,22 @@ pub fn pod_of(job: &Value) -> Value {
     json!({"metadata": {"name": name_of(job), "labels": labels, "ownerReferences": [owner], "finalizers": [FINALIZER]}})
 }
 
-/// Whether this is a pod that was deleted and is still held.
+/// Annotation of a pod whose node does not answer: it stays, whoever deletes it.
+const DEAD_NODE: &str = "simulation/dead-node";
+
+/// Whether this is a pod that was deleted and is still held, by somebody who works.
 pub fn is_going(object: &Value) -> bool {
-    object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null()
+    object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null() && !is_on_dead_node(object)
+}
+
+/// Whether the node of a pod does not answer.
+pub fn is_on_dead_node(pod: &Value) -> bool {
+    pod["metadata"]["annotations"][DEAD_NODE] == "true"
+}
+
+/// The node of a pod does not answer any more.
+pub fn lose_node(pod: &mut Value) {
+    pod["metadata"]["annotations"] = json!({DEAD_NODE: "true"});
 }
 
 /// The Job controller does not hold a pod any more.
@@ -56,6 +69,15 @@ pub fn stuck(why: Stuck) -> Value {
 /// Status of a pod whose containers run.
 pub fn running() -> Value {
     json!({"phase": "Running", "containerStatuses": [container(&json!({"running": {}}))]})
+}
+
+/// The same pod with another container that never ends.
+pub fn with_sidecar(mut status: Value) -> Value {
+    let mut proxy = container(&json!({"running": {}}));
+    proxy["name"] = json!("proxy");
+    status["phase"] = json!("Running");
+    status["containerStatuses"].as_array_mut().unwrap().push(proxy);
+    status
 }
 
 /// Status of a pod whose container has ended, with what it left in its termination message.

@@ -29,7 +29,7 @@ const BUDGET: Budget = Budget { per_pass: 12, extra: 60 };
 const LASTING: [&str; 5] = ["GraphBackup", "Event", "Namespace", "PersistentVolumeClaim", "StatefulSet"];
 
 /// One run in so many is run in full, too, to see that the join is right.
-const IN_FULL_EVERY: usize = 10;
+const IN_FULL_EVERY: usize = 40;
 
 /// How the clean run ends.
 #[derive(Clone, Debug)]
@@ -123,6 +123,30 @@ impl Scenario {
         self
     }
 
+    /// What every further inspect Job of an attempt does.
+    pub const fn inspect_jobs_again(mut self, behaviour: Behaviour) -> Self {
+        self.script.inspections_again = behaviour;
+        self
+    }
+
+    /// Every pod gets another container, which never ends.
+    pub const fn with_sidecars(mut self) -> Self {
+        self.script.sidecar = true;
+        self
+    }
+
+    /// A policy changes how long Jobs live after their end.
+    pub const fn jobs_live(mut self, seconds: u64) -> Self {
+        self.script.ttl = Some(seconds);
+        self
+    }
+
+    /// A policy changes how long Jobs may take.
+    pub const fn jobs_may_take(mut self, seconds: u64) -> Self {
+        self.script.job_deadline = Some(seconds);
+        self
+    }
+
     /// What the first Job that removes files does.
     pub const fn prune_job(mut self, behaviour: Behaviour) -> Self {
         self.script.prune = behaviour;
@@ -190,6 +214,12 @@ impl Scenario {
     /// A member that is told to stop never does.
     pub const fn member_hangs(mut self) -> Self {
         self.script.member_hangs = true;
+        self
+    }
+
+    /// A member that is started again runs and does not register.
+    pub const fn member_stays_away(mut self) -> Self {
+        self.script.member_stays_away = true;
         self
     }
 
@@ -385,8 +415,10 @@ impl Scenario {
             Fault::Request { mishap: Mishap::Recreated, .. } => self.another_way(),
             // A refused Event must not keep the verdict from the object.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } if hit(at, "Event") => {
-                Allowance::Missing("Event")
+                if self.loses_verdicts() { Allowance::Anything } else { Allowance::Missing("Event") }
             }
+            // The verdict goes with a Job that is deleted before the end is recorded, or right after it has ended.
+            _ if self.loses_verdicts() => self.another_way(),
             // A lock that may not be given back must not keep the verdict either: the next taker breaks it. The same holds
             // of one whose creation was under way when its process was replaced, and comes late.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } | Fault::TwoLeaders { at, .. }
@@ -421,7 +453,7 @@ impl Scenario {
 
     /// An attempt is lost to the fault; with none to spare the end may be another one.
     fn one_attempt_less(&self, clean: &Run) -> Allowance {
-        let used = created(clean, "Job").iter().filter(|name| !name.ends_with(['i', 'c'])).count();
+        let used = created(clean, "Job").iter().filter(|name| is_of_attempt(name)).count();
         let spare = self.spec["retry"]["limit"].as_u64().unwrap() + 1 > used as u64;
         if spare { self.another_way() } else { Allowance::Anything }
     }
@@ -431,8 +463,20 @@ impl Scenario {
     fn events_must_agree(&self, fault: &Fault, allowance: Allowance) -> bool {
         let evidence_gone =
             matches!(fault, Fault::Request { down: 3600.., .. }) || (self.tight && allowance == Allowance::Anything);
-        allowance != Allowance::Missing("Event") && !evidence_gone
+        allowance != Allowance::Missing("Event")
+            && !evidence_gone
+            && (matches!(fault, Fault::None) || !self.loses_verdicts())
     }
+
+    /// Whether a Job may be gone, and its verdict with it, before the end is recorded.
+    const fn loses_verdicts(&self) -> bool {
+        self.script.sidecar || self.script.ttl.is_some()
+    }
+}
+
+/// Whether a name ends as that of an attempt's own Job: with a number after the last dash.
+fn is_of_attempt(job: &str) -> bool {
+    job.rsplit_once('-').is_some_and(|(_, end)| end.parse::<u32>().is_ok())
 }
 
 /// Runs something in virtual time of its own.

@@ -90,8 +90,8 @@ fn make_claims(store: &mut Store, set: &Value) {
     }
 }
 
-/// One step of what follows. `hangs`: a member that is told to stop never does.
-pub fn go_on(store: &mut Store, key: &Key, moment: Moment, database: &Database, hangs: bool) {
+/// One step of what follows. `hangs`: a member that is told to stop never does. `returns`: one that is started registers.
+pub fn go_on(store: &mut Store, key: &Key, moment: Moment, database: &Database, hangs: bool, returns: bool) {
     let Some(set) = store.get(key).cloned() else { return };
     let wanted = set["spec"]["replicas"].clone();
     let stops = wanted.as_i64() < set["status"]["replicas"].as_i64();
@@ -118,7 +118,12 @@ pub fn go_on(store: &mut Store, key: &Key, moment: Moment, database: &Database, 
             store.change(key, pods).unwrap();
         }
         Moment::Pods => {}
-        Moment::Members => database.register(i32::try_from(set["status"]["replicas"].as_i64().unwrap()).unwrap()),
+        Moment::Members => {
+            let members = i32::try_from(set["status"]["replicas"].as_i64().unwrap()).unwrap();
+            if returns || members < database.registered() {
+                database.register(members);
+            }
+        }
     }
 }
 

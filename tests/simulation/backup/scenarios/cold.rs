@@ -97,6 +97,17 @@ pub fn the_member_does_not_stop() -> Scenario {
         .fails(Reason::MemberDidNotStop, &["1c"])
 }
 
+/// It runs and hangs in its start: the copy is good all the same, and the object names the member.
+pub fn the_member_does_not_come_back() -> Scenario {
+    cold("the member does not come back").member_stays_away().tight().succeeds(&["1c", "1"]).also(|run| {
+        let backup = run.end.iter().find(|object| object["kind"] == "GraphBackup").unwrap();
+        let conditions = backup["status"]["conditions"].as_array().unwrap();
+        let told = |condition: &Value| condition["message"].as_str().unwrap().contains("pod neo4j-2 (member 3)");
+        assert!(conditions.iter().any(|condition| condition["type"] == "Succeeded" && told(condition)));
+        assert!(run.end.iter().any(|event| event["kind"] == "Event" && event["reason"] == "MemberNotBack"));
+    })
+}
+
 /// Member 1 is the master.
 pub fn the_member_is_the_master() -> Scenario {
     fn one_of_two(store: &mut Store, _: &Value) {

@@ -1,7 +1,7 @@
 //! The verdict is lost with its pod or its Job: only the volume knows.
 
-use crate::apiserver::Key;
-use crate::backup::cluster::Behaviour::{Dies, Fails, Hangs, JobVanishes, PodVanishes, Says, SaysNothing};
+use crate::apiserver::{Key, Verb};
+use crate::backup::cluster::Behaviour::{Dies, Fails, Hangs, JobVanishes, NodeDies, PodVanishes, Says, SaysNothing};
 use crate::backup::scenario::{Scenario, scenario};
 use crate::fault::delete;
 use graph_backup_operator::api::Reason;
@@ -84,7 +84,45 @@ pub fn the_volume_cannot_be_asked_either() -> Scenario {
         .spec("/retry/limit", json!(0))
         .backup_job(Dies { published: false })
         .inspect_job(Dies { published: false })
-        .fails(Reason::JobLost, &["1", "1i"])
+        .inspect_jobs_again(Dies { published: false })
+        .tight()
+        .fails(Reason::OutcomeUnknown, &["1", "1i", "1i2", "1i3", "1i4", "1i5"])
+}
+
+/// That it was interrupted says nothing about the volume.
+pub fn the_question_is_interrupted() -> Scenario {
+    scenario("the question is interrupted")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Dies { published: true })
+        .inspect_job(Fails(Reason::Interrupted))
+        .succeeds(&["1", "1i", "1i2"])
+}
+
+pub fn the_question_is_refused() -> Scenario {
+    scenario("the question is refused")
+        .spec("/retry/limit", json!(0))
+        .refusing(|call| call.verb == Verb::Create && call.kind.name == "Job" && call.name.ends_with("-1i"))
+        .backup_job(Dies { published: true })
+        .tight()
+        .succeeds(&["1", "1i2"])
+}
+
+/// Its pod stays terminating, and its Job runs for ever.
+pub fn the_node_dies_after_publishing() -> Scenario {
+    scenario("the node dies after publishing")
+        .tight()
+        .spec("/retry/limit", json!(0))
+        .spec("/deadlines/run", json!("10m"))
+        .backup_job(NodeDies { published: true })
+        .succeeds(&["1", "1i"])
+}
+
+pub fn the_node_dies_before_publishing() -> Scenario {
+    scenario("the node dies before publishing")
+        .tight()
+        .spec("/deadlines/run", json!("10m"))
+        .backup_job(NodeDies { published: false })
+        .fails(Reason::DeadlineExceeded, &["1", "1i"])
 }
 
 pub fn the_job_is_gone_before_anybody_looks() -> Scenario {

@@ -1,6 +1,7 @@
 //! The scenarios. To add one: write a function that returns it, and name it in the list.
 
 mod adopt;
+mod changed;
 mod cold;
 mod database;
 mod lock;
@@ -40,6 +41,10 @@ enumerated! {
     lost::complete_without_a_word,
     lost::complete_with_words_of_no_meaning,
     lost::the_volume_cannot_be_asked_either,
+    lost::the_question_is_interrupted,
+    lost::the_question_is_refused,
+    lost::the_node_dies_after_publishing,
+    lost::the_node_dies_before_publishing,
     lost::the_job_is_gone_before_anybody_looks,
     lost::the_failed_job_is_gone_before_anybody_looks,
     lost::the_tool_never_ends,
@@ -72,6 +77,21 @@ enumerated! {
     people::label_of_the_job_removed,
     people::label_of_the_pod_removed,
     people::status_edited,
+    people::the_status_is_that_of_another_object,
+    people::the_status_is_the_success_of_another_object,
+    people::a_pod_with_our_labels_claims_success,
+    changed::a_sidecar_never_ends,
+    changed::a_sidecar_beside_a_failure,
+    changed::a_sidecar_beside_a_failure_that_passes,
+    changed::a_sidecar_beside_a_lost_verdict,
+    changed::a_sidecar_beside_a_cold_copy,
+    changed::a_sidecar_beside_an_adoption,
+    changed::a_sidecar_beside_a_removal,
+    changed::jobs_go_when_they_end,
+    changed::jobs_go_when_they_end_with_their_verdict,
+    changed::jobs_go_when_they_end_beside_a_cold_copy,
+    changed::jobs_go_when_they_end_beside_an_adoption,
+    changed::deadlines_of_jobs_are_shortened,
     lock::the_holder_of_the_lock_is_gone,
     lock::the_holder_of_the_lock_is_unknown,
     lock::an_incremental_backup_whose_verdict_is_lost,
@@ -96,6 +116,7 @@ enumerated! {
     cold::somebody_scales_up_in_mid_copy,
     cold::somebody_stops_all_in_mid_copy,
     cold::the_member_does_not_stop,
+    cold::the_member_does_not_come_back,
     cold::the_member_is_the_master,
     cold::scaling_is_refused,
     cold::the_workload_comes_later,

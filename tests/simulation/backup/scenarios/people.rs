@@ -1,9 +1,14 @@
 //! People work on the same objects.
 
-use crate::apiserver::{Key, Store};
+use crate::apiserver::{Key, Kind, Store};
+use crate::backup::agent::claim;
+use crate::backup::cluster::Behaviour::Fails;
+use crate::backup::database::STORE;
+use crate::backup::pods;
 use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, scenario};
 use crate::driver::Run;
 use crate::fault::{delete, recreate};
+use graph_backup_operator::api::Reason;
 use graph_backup_operator::api::names::{BACKUP_UID_LABEL, MANAGED_BY_LABEL};
 use serde_json::{Value, json};
 
@@ -59,6 +64,55 @@ pub fn status_edited() -> Scenario {
             let conditions = backup["status"]["conditions"].as_array().unwrap();
             assert!(conditions.iter().any(|condition| condition["type"] == "Reviewed"));
         })
+}
+
+/// As a tool does that restores objects together with their status.
+fn with_the_status_of_another(store: &mut Store, phase: &str) {
+    let condition = json!({"type": "Succeeded", "status": if phase == "Succeeded" { "True" } else { "Unknown" },
+        "reason": phase, "message": "", "lastTransitionTime": "2026-11-24T06:00:00Z"});
+    let status = json!({"uid": "uid-of-another", "phase": phase, "conditions": [condition],
+        "observedGeneration": 1, "directory": format!("{STORE}/20261122T020000Z-nightly-1a2b3c4d")});
+    store.change(&key(), |backup| backup["status"] = status).unwrap();
+}
+
+fn disowned(run: &Run) {
+    let backup = run.end.iter().find(|object| object["kind"] == "GraphBackup").unwrap();
+    assert_eq!(backup["status"]["uid"], backup["metadata"]["uid"]);
+    assert!(backup["status"]["directory"].is_null());
+    let told = backup["status"]["conditions"].to_string();
+    assert!(told.contains(&format!("spec.adopt: {STORE}/20261122T020000Z-nightly-1a2b3c4d")), "{told}");
+}
+
+pub fn the_status_is_that_of_another_object() -> Scenario {
+    scenario("the status is that of another object")
+        .prepared(|store, _| with_the_status_of_another(store, "Running"))
+        .fails(Reason::ForeignStatus, &[])
+        .also(disowned)
+}
+
+pub fn the_status_is_the_success_of_another_object() -> Scenario {
+    scenario("the status is the success of another object")
+        .spec("/deletionPolicy", json!("Delete"))
+        .prepared(|store, _| with_the_status_of_another(store, "Succeeded"))
+        .fails(Reason::ForeignStatus, &[])
+        .also(disowned)
+}
+
+/// It has all our labels and says that it has published, but it is nobody's.
+pub fn a_pod_with_our_labels_claims_success() -> Scenario {
+    fn forge(store: &mut Store) {
+        let Some(job) = store.list("Job").next().cloned() else { return };
+        let status = pods::ended(0, &serde_json::to_string(&claim(&job)).unwrap());
+        let pod = json!({"metadata": {"name": "forged", "labels": job["metadata"]["labels"]}});
+        store.create(Kind::named("Pod"), NAMESPACE, pod).unwrap();
+        let key = Key { kind: "Pod", namespace: NAMESPACE.to_owned(), name: "forged".to_owned() };
+        store.change(&key, |pod| pod["status"] = status).unwrap();
+    }
+    scenario("a pod with our labels claims success")
+        .spec("/retry/limit", json!(0))
+        .backup_job(Fails(Reason::ToolFailed))
+        .in_mid_run(forge)
+        .fails(Reason::ToolFailed, &["1"])
 }
 
 fn key() -> Key {

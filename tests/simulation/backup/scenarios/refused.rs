@@ -53,9 +53,9 @@ pub fn a_foreign_job_has_the_name() -> Scenario {
 
 pub fn a_foreign_job_has_the_name_of_the_question() -> Scenario {
     scenario("a foreign Job has the name of the question")
-        .prepared(|store, _| foreign_job(store, &names::inspect_job(BACKUP, &backup_uid(store), 1)))
+        .prepared(|store, _| foreign_job(store, &names::inspect_job(BACKUP, &backup_uid(store), 1, 1)))
         .backup_job(Dies { published: true })
-        .succeeds(&["1", "2"])
+        .succeeds(&["1", "1i2"])
 }
 
 /// It runs something else, for ever, and belongs to nobody.

@@ -1,0 +1,53 @@
+//! What every Job of ours must be like, whatever it is for: what one test of each kind would miss.
+
+use super::agent::task;
+use super::invariants::is_ours;
+use crate::apiserver::Store;
+use graph_backup_operator::agent::run::BackupRun;
+use graph_backup_operator::api::names::{BACKUP_UID_LABEL, TASK_LABEL};
+use graph_backup_operator::api::parse_duration;
+use serde_json::Value;
+
+/// Judges the Jobs of an object.
+pub fn sound(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {
+    let uid = &backup["metadata"]["uid"];
+    for job in store.list("Job").filter(|job| is_ours(job) && job["metadata"]["labels"][BACKUP_UID_LABEL] == *uid) {
+        volumes(job, backup, wrong);
+        if matches!(job["metadata"]["labels"][TASK_LABEL].as_str(), Some("backup" | "check")) {
+            run(job, backup, wrong);
+        }
+    }
+}
+
+/// Only the target may be written: a member's volume is mounted read-only twice, in the pod and in each container.
+fn volumes(job: &Value, backup: &Value, wrong: &mut impl FnMut(&str)) {
+    let pod = &job["spec"]["template"]["spec"];
+    let target = &backup["spec"]["target"]["claimName"];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for volume in list(&pod["volumes"]) {
+        let claim = &volume["persistentVolumeClaim"];
+        if claim.is_null() || claim["claimName"] == *target {
+            continue;
+        }
+        if claim["readOnly"] != true {
+            wrong("the volume of a member is not mounted read-only in a pod");
+        }
+        let containers = [list(&pod["initContainers"]), list(&pod["containers"])].concat();
+        let mounts = containers.iter().flat_map(|container| list(&container["volumeMounts"]));
+        if mounts.into_iter().any(|mount| mount["name"] == volume["name"] && mount["readOnly"] != true) {
+            wrong("the volume of a member is not mounted read-only in a container");
+        }
+    }
+}
+
+/// The agent ends itself before its Job is ended.
+fn run(job: &Value, backup: &Value, wrong: &mut impl FnMut(&str)) {
+    let run: BackupRun = task(job);
+    let limit = backup["spec"]["deadlines"]["run"].as_str().and_then(parse_duration).unwrap().as_secs();
+    let whole = job["spec"]["activeDeadlineSeconds"].as_u64().unwrap();
+    if job["metadata"]["labels"][TASK_LABEL] == "backup"
+        && (run.deadline_seconds > limit || run.deadline_seconds >= whole)
+    {
+        wrong("the agent's deadline is not within that of the backup, and of its Job");
+    }
+}
