@@ -150,8 +150,8 @@ pub fn registration(
         return Err(Unfit::new(
             Reason::MemberNotRegistered,
             format!(
-                "no member is registered in ZooKeeper under the name of pod {pod}, there are {known:?}: start it, or let \
-                 ha.server of each member be the name of its pod"
+                "no member is registered in ZooKeeper under the name of pod {pod}, there are {known:?}: start it (restart \
+                 it if it runs), or let ha.server of each member be the name of its pod"
             ),
         ));
     };
