@@ -95,8 +95,8 @@ async fn a_full_under_writes_seeds_a_fresh_cluster_whose_slaves_write() {
     let backup = Backup::create(&client, "seed", CLAIM, json!({})).await;
     let status = backup.succeeded().await;
     writer.stop().await;
-    let seedable = status.conditions.iter().find(|condition| condition.type_ == "Seedable");
-    assert!(seedable.is_none_or(|condition| condition.status == "True"), "{seedable:?}");
+    let seedable = status.conditions.iter().find(|condition| condition.type_ == "Seedable").unwrap();
+    assert_eq!(seedable.status, "True", "{}", seedable.message);
 
     drop(Fresh);
     let fresh = Fresh;
