@@ -191,7 +191,7 @@ fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, inspect: JobSt
             let cause = without_a_verdict(attempt, deadline_exceeded, out_of_memory.as_deref(), pass);
             ask(pass, attempt, inspect, Ending { pod_uid, ..cause })
         }
-        JobState::Absent if attempt.inspection.is_none() && may_be_uncreated(decided_time(attempt), pass.now) => {
+        JobState::Absent if may_be_created_again(attempt) && may_be_uncreated(decided_time(attempt), pass.now) => {
             Step::Start { attempt: Box::new(attempt.clone()), take_lock: false }
         }
         JobState::Absent => {
@@ -207,6 +207,12 @@ fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, inspect: JobSt
         )),
         JobState::Active { job, created, start } => decide_active(pass, attempt, job, created, start),
     }
+}
+
+/// Whether nothing shows that the Job of an attempt was there: neither a question about it, nor that its member was started again.
+fn may_be_created_again(attempt: &Attempt) -> bool {
+    let started_again = attempt.stopped.as_ref().is_some_and(|stopped| stopped.restored_time.is_some());
+    attempt.inspection.is_none() && !started_again
 }
 
 /// How an attempt ended whose agent left no verdict.

@@ -81,7 +81,7 @@ pub fn jobs_go_when_they_end_beside_a_cold_copy() -> Scenario {
     scenario("Jobs go when they end, beside a cold copy")
         .jobs_live(0)
         .cold(|store, _| workload::create(store, 3))
-        .succeeds(&["1c", "1"])
+        .succeeds(&["1c", "1", "1i"])
 }
 
 pub fn jobs_go_when_they_end_beside_an_adoption() -> Scenario {
