@@ -73,7 +73,6 @@ pub fn jobs_go_when_they_end_with_their_verdict() -> Scenario {
     scenario("Jobs go when they end, with their verdict")
         .jobs_live(0)
         .backup_job(Dies { published: true })
-        .spec("/retry/limit", json!(0))
         .succeeds(&["1", "1i"])
 }
 
