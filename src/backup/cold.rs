@@ -205,10 +205,10 @@ pub(super) fn hold(pass: &Pass<'_>, step: Step, away: Option<String>) -> Step {
         return Step::Wait(Waiting { look_again, ..starting(stopped) });
     }
     Step::MemberMissing(format!(
-        "pod {} (member {}) was started again {} s ago and is not back: {state}. If it runs, it hangs in its start: delete the pod",
+        "pod {} (member {}) was started again and is not back after {} s: {state}. If it runs, it hangs in its start: delete the pod",
         stopped.pod,
         stopped.member_id,
-        waited.as_secs()
+        limit.as_secs()
     ))
 }
 
@@ -244,7 +244,7 @@ pub(super) fn bring_back(pass: &Pass<'_>, attempt: &Attempt, stopped: &StoppedMe
          not become ready, it hangs in its start: delete the pod",
         stopped.pod,
         stopped.member_id,
-        waited.as_secs()
+        RELEASE_WAIT.as_secs()
     ))
 }
 

@@ -358,11 +358,14 @@ impl Store {
     fn orphans(&self) -> Vec<Key> {
         let alive: BTreeSet<Option<&str>> =
             self.objects.values().map(|object| object["metadata"]["uid"].as_str()).collect();
+        // One that is deleted already waits for whoever holds it.
         let orphan = |object: &&Arc<Object>| {
             let owners = object["metadata"]["ownerReferences"].as_array();
-            owners.is_some_and(|owners| {
-                !owners.is_empty() && !owners.iter().any(|owner| alive.contains(&owner["uid"].as_str()))
-            })
+            let there = object["metadata"]["deletionTimestamp"].is_null();
+            there
+                && owners.is_some_and(|owners| {
+                    !owners.is_empty() && !owners.iter().any(|owner| alive.contains(&owner["uid"].as_str()))
+                })
         };
         self.objects.values().filter(orphan).map(|object| Key::of(object)).collect()
     }

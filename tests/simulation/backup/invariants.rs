@@ -147,11 +147,12 @@ fn history(before: &Value, after: &Value, wrong: &mut impl FnMut(&str)) {
     }
 }
 
-/// An attempt but for when its member was started again: that comes after its end.
+/// An attempt but for when its member was started again, and how it is: that comes after its end.
 fn result(attempt: &Value) -> Value {
     let mut attempt = attempt.clone();
     if let Some(stopped) = attempt["stopped"].as_object_mut() {
         stopped.remove("restoredTime");
+        stopped.remove("missing");
     }
     attempt
 }

@@ -470,7 +470,7 @@ impl Scenario {
 
     /// Whether a Job may be gone, and its verdict with it, before the end is recorded.
     const fn loses_verdicts(&self) -> bool {
-        self.script.sidecar || self.script.ttl.is_some()
+        self.script.sidecar || self.script.ttl.is_some() || self.script.job_deadline.is_some()
     }
 }
 
