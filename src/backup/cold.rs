@@ -258,6 +258,10 @@ pub(super) fn next(pass: &Pass<'_>, attempt: &Attempt, seen: &MemberState, job: 
             Some(Step::CloseAttempt(scaled_meanwhile(stopped, *replicas)))
         }
         (JobState::Active { .. }, _) => None,
+        // Put back already, and not recorded: no Job may copy the store of a member that runs.
+        (JobState::Absent, MemberState::Present { replicas, .. }) if *replicas >= stopped.replicas => {
+            Some(Step::StartMember(None))
+        }
         (JobState::Absent, _) if may_be_uncreated(gone, pass.now) => None,
         _ => Some(Step::StartMember(put_back(stopped, seen))),
     }

@@ -294,3 +294,17 @@ fn replicas_are_put_back_when_the_registration_is_gone_or_after_a_while() {
     // Nothing of ours to put back.
     assert_eq!(idle(&closed, seen(3, 5, true, None), 221), Step::StartMember(None));
 }
+
+#[test]
+fn no_job_is_created_again_for_a_member_that_runs() {
+    let mut attempt = attempt();
+    attempt.stopped.as_mut().unwrap().gone_time = Some(at(20));
+    let status = GraphBackupStatus { start_time: Some(at(0)), attempts: vec![attempt], ..GraphBackupStatus::default() };
+    let next = |replicas| {
+        let member = Some(seen(replicas, 6, true, None));
+        let world = World::Open { backup: JobState::Absent, inspect: JobState::Absent, member, away: None };
+        decide(&backup(), &status, world, at(25))
+    };
+    assert!(matches!(next(2), Step::Start { .. }), "perhaps it was never created");
+    assert_eq!(next(3), Step::StartMember(None));
+}

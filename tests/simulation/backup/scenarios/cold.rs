@@ -99,7 +99,8 @@ pub fn the_member_does_not_stop() -> Scenario {
 
 /// It runs and hangs in its start: the copy is good all the same, and the object names the member.
 pub fn the_member_does_not_come_back() -> Scenario {
-    cold("the member does not come back").member_stays_away().tight().succeeds(&["1c", "1"]).also(|run| {
+    let cold = cold("the member does not come back").spec("/deadlines/run", json!("40m"));
+    cold.member_stays_away().tight().succeeds(&["1c", "1"]).also(|run| {
         let backup = run.end.iter().find(|object| object["kind"] == "GraphBackup").unwrap();
         let conditions = backup["status"]["conditions"].as_array().unwrap();
         let told = |condition: &Value| condition["message"].as_str().unwrap().contains("pod neo4j-2 (member 3)");
