@@ -63,6 +63,8 @@ pub(super) fn next(
         }));
     };
     match asked.unanswered_time {
+        // A Job that the API server refuses is recorded without a look at the bounds.
+        Some(_) if is_given_up(pass, asked) => Next::GiveUp(asked.unanswered.clone().unwrap_or_default(), None),
         Some(unanswered) => {
             let backoff = BACKOFF_FIRST * 2u32.pow(asked.tries.saturating_sub(1).min(TRIES_MAX));
             let left = backoff.saturating_sub(since(unanswered, pass.now));
@@ -128,9 +130,14 @@ const fn answers(reason: Reason) -> bool {
     )
 }
 
-fn silence(pass: &Pass<'_>, asked: &Inspection, why: String, job: Option<JobRef>) -> Next {
+/// Whether a try without an answer was the last one.
+fn is_given_up(pass: &Pass<'_>, asked: &Inspection) -> bool {
     let total = 2 * (pass.backup.pod_start_deadline + reading_limit(pass.backup));
-    if asked.tries >= TRIES_MAX || since(asked.start_time, pass.now) >= total {
+    asked.tries >= TRIES_MAX || since(asked.start_time, pass.now) >= total
+}
+
+fn silence(pass: &Pass<'_>, asked: &Inspection, why: String, job: Option<JobRef>) -> Next {
+    if is_given_up(pass, asked) {
         return Next::GiveUp(why, job);
     }
     Next::Unanswered(Box::new(unanswered(asked, &why, now_seconds(pass.now))), job)

@@ -297,6 +297,16 @@ fn a_volume_that_never_answers_leaves_the_outcome_to_a_person() {
 }
 
 #[test]
+fn a_question_that_is_always_refused_has_an_end() {
+    let (_, mut status) = play(&started(), open(ended(None)), at(9));
+    let asked = status.attempts[0].inspection.as_mut().unwrap();
+    (asked.tries, asked.unanswered_time, asked.unanswered) = (5, Some(at(20)), Some("quota".into()));
+    let (step, _) = play(&status, open(ended(None)), at(21));
+    let Step::Fail(Ending { reason: Reason::OutcomeUnknown, message, .. }) = step else { panic!("{step:?}") };
+    assert!(message.contains("quota"), "{message}");
+}
+
+#[test]
 fn a_job_that_does_not_end_is_left_for_the_volume() {
     let world = |inspect| World::Open { backup: active(PodStart::Started), inspect, member: None, away: None };
     let over = 3600 + 120;
