@@ -26,7 +26,7 @@ const LOCAL_NUMBER_BYTES: usize = 4;
 const AFTER_BYTES: usize = 4 + 4 + 4 + TIME_BYTES;
 const TIME_BYTES: usize = 8;
 /// Without random bits an id proves nothing.
-const GLOBAL_ID_BYTES_MIN: usize = 16;
+pub const GLOBAL_ID_BYTES_MIN: usize = 16;
 const BUFFER_BYTES: usize = 1 << 20;
 const LOG_PREFIX: &str = "nioneo_logical.log.";
 

@@ -46,6 +46,7 @@ pub mod tool_output;
 pub mod tool_stream;
 pub mod transaction_log;
 pub mod tree;
+mod two_phase;
 pub mod verdict;
 mod witness;
 mod write_back;

@@ -10,16 +10,21 @@
 //!   If it is one of the graph, slaves never join; a further transaction mends that. If it is one of the indexes, they
 //!   join, but the indexes lack what the last transactions changed; only these transactions mend that.
 //!
+//! A third fault hides from both logs: the last transaction changed the graph and the indexes, and the tool fetched only the
+//! half of the graph (see [`two_phase`]). The index then lacks its entries; the next transactions bring them.
+//!
 //! The last transaction of the indexes stands in `index/lucene-store.db`: five big-endian 64-bit numbers, creation
 //! time, random id, version of the current log, last committed transaction (1 if there was none), format
 //! (`IndexProviderStore` of the database's sources).
 
+use super::history::SearchError;
 use super::io_kind;
 use super::progress::{Step, message, start};
 use super::stop::Stop;
 use super::store_header;
 use super::transaction_log::{self, Commits, GRAPH_LOGS, INDEX_LOGS, LogError, TransactionLog};
 use super::tree;
+use super::two_phase;
 use super::verdict::{Failure, cut};
 use crate::api::{MendedHeader, Seed, SeedState};
 use rustix::fs::OFlags;
@@ -37,7 +42,7 @@ const INDEX_LAST_AT: usize = 24;
 /// The last transaction of a store that was never written.
 const NO_TRANSACTION: i64 = 1;
 /// Longest text about what is wrong, bytes: it is reported beside the facts of the point.
-const PROBLEM_BYTES_MAX: usize = 400;
+const PROBLEM_BYTES_MAX: usize = 360;
 
 /// What is wrong with the logs of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,12 +112,20 @@ fn faults(store: &Path, stop: &Stop) -> Result<Vec<Fault>, Failure> {
         Ok(_) => return Ok(vec![Fault::Unreadable("the store was not shut down cleanly".to_owned())]),
         Err(error) => return Ok(vec![Fault::Unreadable(error.to_string())]),
     };
-    let mut faults = Vec::new();
-    faults.extend(fault(store, &files, GRAPH_LOGS, header.last_transaction, stop)?);
-    match index_last(store, &files) {
-        Ok(Some(last)) => faults.extend(fault(store, &files, INDEX_LOGS, last, stop)?),
-        Ok(None) => {}
-        Err(problem) => faults.push(Fault::Unreadable(problem)),
+    let graph = newest(store, &files, GRAPH_LOGS, stop)?;
+    let mut faults: Vec<Fault> = compare(GRAPH_LOGS, header.last_transaction, &graph).into_iter().collect();
+    let last = match index_last(store, &files) {
+        Ok(Some(last)) => last,
+        Ok(None) => return Ok(faults),
+        Err(problem) => {
+            faults.push(Fault::Unreadable(problem));
+            return Ok(faults);
+        }
+    };
+    let indexes = newest(store, &files, INDEX_LOGS, stop)?;
+    match (compare(INDEX_LOGS, last, &indexes), graph, indexes) {
+        (None, Ok(Some(graph)), Ok(indexes)) => faults.extend(half_missing(store, &files, graph, indexes, stop)?),
+        (fault, ..) => faults.extend(fault),
     }
     Ok(faults)
 }
@@ -143,17 +156,27 @@ fn index_last(store: &Path, files: &[String]) -> Result<Option<i64>, String> {
     }
 }
 
-/// What is wrong with the logs of one kind, whose last transaction should be `last`.
-fn fault(store: &Path, files: &[String], prefix: &str, last: i64, stop: &Stop) -> Result<Option<Fault>, Failure> {
+/// The newest log of one kind that holds a transaction, with its name, or what is wrong with the logs.
+type Newest<'a> = Result<Option<(&'a str, TransactionLog)>, Fault>;
+
+fn newest<'a>(store: &Path, files: &'a [String], prefix: &str, stop: &Stop) -> Result<Newest<'a>, Failure> {
     match transaction_log::newest(store, files.iter().map(String::as_str), prefix, stop) {
-        Ok(newest) => Ok(compare(prefix, last, newest)),
+        Ok(newest) => Ok(Ok(newest)),
         Err((_, LogError::Stopped(cause))) => Err(cause.into()),
-        Err((name, error)) => Ok(Some(Fault::Unreadable(format!("{name} cannot be read: {error}")))),
+        Err((name, error)) => Ok(Err(unreadable(&name, &error))),
     }
 }
 
+fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Fault {
+    Fault::Unreadable(format!("{name} cannot be read: {error}"))
+}
+
 /// Holds the newest log with a transaction against the last transaction of its kind.
-fn compare(prefix: &str, last: i64, newest: Option<(&str, TransactionLog)>) -> Option<Fault> {
+fn compare(prefix: &str, last: i64, newest: &Newest<'_>) -> Option<Fault> {
+    let newest = match newest {
+        Ok(newest) => *newest,
+        Err(fault) => return Some(fault.clone()),
+    };
     let (what, doubt) = match prefix {
         INDEX_LOGS => ("the legacy indexes", ", and entries of the last transactions may be missing from the indexes"),
         _ => ("the copy", ""),
@@ -169,6 +192,48 @@ fn compare(prefix: &str, last: i64, newest: Option<(&str, TransactionLog)>) -> O
             Some(Fault::Header(MendedHeader { file: name.to_owned(), from, to: first - 1 }))
         }
         Some(_) => None,
+    }
+}
+
+/// The half of the last transaction that changed the graph and the indexes, where the indexes lack it.
+///
+/// Each run of the tool writes new logs for both kinds under one version. A newer log of the indexes alone is of a later run,
+/// which has brought everything up to then.
+fn half_missing(
+    store: &Path,
+    files: &[String],
+    graph: (&str, TransactionLog),
+    indexes: Option<(&str, TransactionLog)>,
+    stop: &Stop,
+) -> Result<Option<Fault>, Failure> {
+    let (name, graph) = graph;
+    if indexes.is_some_and(|(_, indexes)| indexes.version > graph.version) {
+        return Ok(None);
+    }
+    let open = |name: &str| tree::open(&store.join(name)).map_err(SearchError::Read);
+    let last = match open(name).and_then(|log| two_phase::last(log, stop)) {
+        Ok(Some(last)) => last,
+        Ok(None) => return Ok(None),
+        Err(error) => return cannot_search(name, error),
+    };
+    for (_, log) in transaction_log::archived(files.iter().map(String::as_str), INDEX_LOGS) {
+        match open(log).and_then(|file| last.is_in(file, stop)) {
+            Ok(true) => return Ok(None),
+            Ok(false) => {}
+            Err(error) => return cannot_search(log, error),
+        }
+    }
+    Ok(Some(Fault::NotLogged(format!(
+        "transaction {} of the graph changed the legacy indexes, too, but none of their logs holds it: the indexes lack its \
+         entries",
+        last.id
+    ))))
+}
+
+fn cannot_search(name: &str, error: SearchError) -> Result<Option<Fault>, Failure> {
+    match error {
+        SearchError::Stopped(cause) => Err(cause.into()),
+        SearchError::Read(error) => Ok(Some(unreadable(name, &error))),
     }
 }
 
@@ -264,6 +329,42 @@ mod tests {
         let store = recorded("idle");
         fs::remove_file(store.path().join("nioneo_logical.log.v0")).unwrap();
         assert_eq!(state(store.path()), SeedState::LastTransactionNotLogged, "logs are not kept");
+    }
+
+    #[test]
+    fn a_transaction_of_which_the_indexes_lack_their_half_is_missing() {
+        // Ends with transactions 333 and 334, both of which changed the index: as 211 and 212.
+        let store = recorded("header-names-last-of-two");
+        mend(store.path(), &Stop::never()).unwrap();
+        assert_eq!(judged(store.path()), Seed::COMPLETE);
+        let log = store.path().join("index/lucene.log.v15");
+        let whole = fs::read(&log).unwrap();
+        fs::write(&log, &whole[..159]).unwrap();
+        let set_last = |last: i64| {
+            let mut bytes = fs::read(store.path().join(INDEX_STORE)).unwrap();
+            bytes[INDEX_LAST_AT..INDEX_LAST_AT + 8].copy_from_slice(&last.to_be_bytes());
+            fs::write(store.path().join(INDEX_STORE), bytes).unwrap();
+        };
+        set_last(211);
+        let seed = judged(store.path());
+        assert_eq!(seed.state, SeedState::LastTransactionNotLogged);
+        assert!(seed.problem.as_deref().unwrap().contains("transaction 334 of the graph"), "{seed:?}");
+        // The half is in an older log.
+        let mut older = whole.clone();
+        older[1..8].copy_from_slice(&14_i64.to_be_bytes()[1..]);
+        fs::write(store.path().join("index/lucene.log.v14"), older).unwrap();
+        assert_eq!(judged(store.path()), Seed::COMPLETE);
+        fs::remove_file(store.path().join("index/lucene.log.v14")).unwrap();
+        // A later run brought something for the indexes alone.
+        let mut newer = whole[..159].to_vec();
+        newer[1..8].copy_from_slice(&16_i64.to_be_bytes()[1..]);
+        fs::write(store.path().join("index/lucene.log.v16"), newer).unwrap();
+        assert_eq!(judged(store.path()), Seed::COMPLETE);
+        fs::remove_file(store.path().join("index/lucene.log.v16")).unwrap();
+        // The first transaction that ever changed an index.
+        fs::remove_file(&log).unwrap();
+        set_last(NO_TRANSACTION);
+        assert_eq!(state(store.path()), SeedState::LastTransactionNotLogged);
     }
 
     #[test]

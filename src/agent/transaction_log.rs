@@ -35,11 +35,16 @@ const FORMAT: u8 = 2;
 const VERSION_MASK: i64 = 0x00ff_ffff_ffff_ffff;
 /// Between transactions a log holds nothing else; what was allocated and never written is zeros.
 const EMPTY: u8 = 0;
-const START: u8 = 1;
+/// Type of the entry with which a transaction begins.
+pub const START: u8 = 1;
 const END: u8 = 4;
-const COMMITS: [u8; 2] = [5, 6];
+/// Type of the commit entry of a transaction that changed the graph and the indexes.
+pub const TWO_PHASES: u8 = 6;
+const COMMITS: [u8; 2] = [5, TWO_PHASES];
 const COMMIT_BYTES: usize = 1 + 4 + 8 + 8;
 const END_BYTES: usize = 1 + 4;
+/// Bytes of a commit entry and of the end that follows it.
+pub const COMMIT_AND_END_BYTES: usize = COMMIT_BYTES + END_BYTES;
 /// The number of the first transaction: 1 is the empty store.
 const FIRST_TRANSACTION: i64 = 2;
 /// Milliseconds since 1970 until the year 2248.
@@ -143,18 +148,24 @@ fn header(bytes: &[u8]) -> Result<(i64, i64), LogError> {
 /// Finds the commits in a piece of a log. Returns how many of its bytes need not be looked at again: what is left may be
 /// the start of a commit, but holds no whole one.
 fn scan(piece: &[u8], commits: &mut Option<Commits>) -> Result<usize, LogError> {
-    const BYTES: usize = COMMIT_BYTES + END_BYTES;
     let mut at = 0;
-    while let Some(entries) = piece.get(at..at + BYTES) {
-        let id = (entries[COMMIT_BYTES] == END && entries[COMMIT_BYTES + 1..] == entries[1..END_BYTES])
-            .then(|| commit(&entries[..COMMIT_BYTES]))
-            .flatten();
-        if let Some(id) = id {
+    while let Some(entries) = piece.get(at..).and_then(<[u8]>::first_chunk) {
+        let ended = committed(entries);
+        if let Some((_, id)) = ended {
             add(commits, id)?;
         }
-        at += if id.is_some() { BYTES } else { 1 };
+        at += if ended.is_some() { COMMIT_AND_END_BYTES } else { 1 };
     }
     Ok(at)
+}
+
+/// Type and number of a commit, if these are the bytes of a commit entry and of the end that belongs to it.
+pub fn committed(entries: &[u8; COMMIT_AND_END_BYTES]) -> Option<(u8, i64)> {
+    let (entry, end) = entries.split_at(COMMIT_BYTES);
+    if end[0] != END || end[1..] != entry[1..END_BYTES] {
+        return None;
+    }
+    Some((entry[0], commit(entry)?))
 }
 
 /// The number of the transaction, if these are the bytes of a commit entry.
