@@ -406,7 +406,11 @@ impl<'a, S: Subject> Driver<'a, S> {
                     return None;
                 }
                 Err(Signal::Crash) => {
-                    let Fault::Request { down, .. } = self.fault else { unreachable!("only requests crash") };
+                    let down = match self.fault {
+                        Fault::Request { down, .. } => down,
+                        Fault::Pair { .. } => 0,
+                        _ => unreachable!("only requests crash"),
+                    };
                     self.crash(RESTART.max(Duration::from_secs(down)));
                     return None;
                 }

@@ -34,6 +34,8 @@ pub enum Fault {
     None,
     /// Something happens to one request; after a crash the process is away for some seconds.
     Request { at: usize, mishap: Mishap, down: u64 },
+    /// Something happens to one request, and the process ends right before one of the next.
+    Pair { at: usize, mishap: Mishap, then: usize },
     /// From one request on, the server answers 503 for some seconds.
     Outage { at: usize, seconds: u64 },
     /// The process is paused at one request, while another replica runs one pass, or everything.
@@ -54,6 +56,8 @@ const DOWN: u64 = 600;
 const LONG_DOWN: u64 = 5400;
 /// Seconds that the API server is away for.
 const OUTAGE: u64 = 300;
+/// Up to so many requests after a first mishap comes the crash of a pair.
+const PAIR_REACH: usize = 2;
 
 impl Fault {
     /// The pass of the clean run up to which nothing is different yet.
@@ -61,7 +65,10 @@ impl Fault {
         let pass_of = |request: usize| clean.passes.iter().position(|pass| pass.requests.contains(&request));
         let pass = match self {
             Self::None | Self::ReversedLists => Some(0),
-            Self::Request { at, .. } | Self::Outage { at, .. } | Self::TwoLeaders { at, .. } => pass_of(*at),
+            Self::Request { at, .. }
+            | Self::Pair { at, .. }
+            | Self::Outage { at, .. }
+            | Self::TwoLeaders { at, .. } => pass_of(*at),
             Self::Stale { at, .. } | Self::Twice { at } => Some(*at),
             Self::DroppedTrigger { at } => clean.passes.iter().rposition(|pass| pass.triggers <= *at),
         };
@@ -73,7 +80,7 @@ impl Fault {
     pub fn is_over(&self, now: Duration, began: Option<Duration>, passes: usize, triggers: usize) -> bool {
         match *self {
             Self::None => true,
-            Self::Request { .. } | Self::TwoLeaders { .. } => began.is_some(),
+            Self::Request { .. } | Self::Pair { .. } | Self::TwoLeaders { .. } => began.is_some(),
             Self::Outage { seconds, .. } => began.is_some_and(|began| now >= began + Duration::from_secs(seconds)),
             Self::Stale { at, passes: old, .. } => passes >= at + old,
             Self::Twice { at } => passes > at,
@@ -82,10 +89,11 @@ impl Fault {
         }
     }
 
-    /// The request that it happens to.
+    /// The request that it happens to, the last one if there are several.
     pub const fn request(&self) -> Option<usize> {
         match *self {
             Self::Request { at, .. } | Self::Outage { at, .. } | Self::TwoLeaders { at, .. } => Some(at),
+            Self::Pair { at, then, .. } => Some(at + then),
             _ => None,
         }
     }
@@ -94,6 +102,8 @@ impl Fault {
     pub fn mishap(&self, record: &Record, outage_began: &mut Option<Duration>) -> Option<Mishap> {
         match self {
             Self::Request { at, mishap, .. } if record.index == *at => Some(*mishap),
+            Self::Pair { at, mishap, .. } if record.index == *at => Some(*mishap),
+            Self::Pair { at, then, .. } if record.index == at + then => Some(Mishap::Crash { applied: false }),
             Self::TwoLeaders { at, .. } if record.index == *at => Some(Mishap::Paused),
             Self::Outage { at, seconds } if record.index >= *at => {
                 let began = *outage_began.get_or_insert(record.at);
@@ -132,6 +142,12 @@ pub fn every(clean: &Run) -> Vec<Fault> {
     }
     faults.extend((0..clean.triggers).map(|at| Fault::DroppedTrigger { at }));
     faults
+}
+
+/// Every mishap at every request of a clean run, each with a crash at one of the next requests.
+pub fn pairs(clean: &Run) -> Vec<Fault> {
+    let mishaps = clean.records.iter().flat_map(|record| mishaps(&record.call).into_iter().map(|m| (record.index, m)));
+    mishaps.flat_map(|(at, mishap)| (1..=PAIR_REACH).map(move |then| Fault::Pair { at, mishap, then })).collect()
 }
 
 /// Not doing a read and losing its answer are the same.

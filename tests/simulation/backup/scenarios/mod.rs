@@ -11,11 +11,14 @@ mod plain;
 mod refused;
 mod removal;
 
+/// Scenarios that are run with pairs of faults, too.
+const WITH_PAIRS: usize = 5;
+
 /// Each scenario of the list becomes a test.
 macro_rules! enumerated {
     ($($file:ident::$name:ident),+ $(,)?) => {
         /// How many scenarios there are.
-        pub const COUNT: usize = [$(stringify!($name)),+].len();
+        pub const COUNT: usize = [$(stringify!($name)),+].len() + WITH_PAIRS;
 
         mod every_fault_of {
             $(#[test] fn $name() { super::$file::$name().enumerate(); })+
@@ -121,4 +124,34 @@ enumerated! {
     cold::scaling_is_refused,
     cold::the_workload_comes_later,
     cold::the_workload_is_deleted_in_mid_copy,
+}
+
+/// Of each kind of flow one scenario also meets two faults in one run.
+mod every_pair_of_faults_of {
+    use super::{cold, lost, plain, removal};
+
+    #[test]
+    fn succeeds_at_once() {
+        plain::succeeds_at_once().enumerate_pairs();
+    }
+
+    #[test]
+    fn fails_once_and_then_succeeds() {
+        plain::fails_once_and_then_succeeds().enumerate_pairs();
+    }
+
+    #[test]
+    fn killed_after_publishing() {
+        lost::killed_after_publishing().enumerate_pairs();
+    }
+
+    #[test]
+    fn a_member_is_stopped_and_started() {
+        cold::a_member_is_stopped_and_started().enumerate_pairs();
+    }
+
+    #[test]
+    fn files_go_with_the_object() {
+        removal::files_go_with_the_object().enumerate_pairs();
+    }
 }
