@@ -406,27 +406,30 @@ impl Scenario {
         let between = |at: usize, applied: bool| hit(if applied { at + 1 } else { at }, "Job");
         let several = clean.end.iter().filter(|object| object["kind"] == "GraphBackup").count() > 1;
         match *fault {
-            // The second fault hits whatever the first has led to: what counts is the judgement.
-            Fault::Pair { mishap: Mishap::Deleted, .. } => Allowance::Gone,
-            Fault::Pair { .. } if matches!(self.ending, Ending::Gone) => Allowance::Gone,
-            Fault::Pair { mishap: Mishap::Recreated, .. } if self.spec["method"] == "Cold" => Allowance::Anything,
-            Fault::Pair { .. } => self.another_way(),
             // Somebody deletes the object while nobody, or another replica, looks: it is found in another state, and what was
             // under way may be told of an object that goes. What counts is that it goes, and its files with it.
             Fault::Request { down: 30.., .. }
             | Fault::Outage { .. }
             | Fault::TwoLeaders { .. }
             | Fault::DroppedTrigger { .. }
+            | Fault::Pair { .. }
             | Fault::Stale { .. }
                 if matches!(self.ending, Ending::Gone) =>
             {
                 Allowance::Gone
             }
             Fault::Request { mishap: Mishap::Deleted, .. } if several => Allowance::Anything,
-            Fault::Request { mishap: Mishap::Deleted, .. } => Allowance::Gone,
+            Fault::Request { mishap: Mishap::Deleted, .. } | Fault::Pair { mishap: Mishap::Deleted, .. } => {
+                Allowance::Gone
+            }
             // Its finalizer holds the object as long as it works: it cannot be created anew before it is gone.
-            Fault::Request { mishap: Mishap::Recreated, .. } if self.spec["method"] == "Cold" => Allowance::Anything,
-            Fault::Request { mishap: Mishap::Recreated, .. } => self.another_way(),
+            Fault::Request { mishap: Mishap::Recreated, .. } | Fault::Pair { mishap: Mishap::Recreated, .. }
+                if self.spec["method"] == "Cold" =>
+            {
+                Allowance::Anything
+            }
+            // The second fault of a pair hits whatever the first has led to: what counts is the judgement.
+            Fault::Pair { .. } | Fault::Request { mishap: Mishap::Recreated, .. } => self.another_way(),
             // A refused Event must not keep the verdict from the object.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } if hit(at, "Event") => {
                 if self.loses_verdicts() { Allowance::Anything } else { Allowance::Missing("Event") }
