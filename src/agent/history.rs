@@ -15,12 +15,11 @@
 //! its global id holds 64 random bits: no other transaction of any history has it.
 
 use super::stop::{Stop, StopCause};
+use super::transaction_log::{COMMITS, GRAPH_LOGS, START, archived};
 use crate::discovery::probe::Transaction;
 use chrono::{DateTime, Utc};
 use std::io::{self, Read};
 
-const START: u8 = 1;
-const COMMITS: [u8; 2] = [5, 6];
 const LOCAL_NUMBER_BYTES: usize = 4;
 /// Format of the ids, both members, time.
 const AFTER_BYTES: usize = 4 + 4 + 4 + TIME_BYTES;
@@ -28,7 +27,6 @@ const TIME_BYTES: usize = 8;
 /// Without random bits an id proves nothing.
 pub const GLOBAL_ID_BYTES_MIN: usize = 16;
 const BUFFER_BYTES: usize = 1 << 20;
-const LOG_PREFIX: &str = "nioneo_logical.log.";
 
 /// A log cannot be searched to its end.
 #[derive(Debug, thiserror::Error)]
@@ -123,19 +121,10 @@ impl Identity {
 /// The logical logs among the files of a store, those first that most likely hold its last transaction: the archived
 /// ones, newest first, then the two that a database writes to in turn.
 pub fn logs<'a>(files: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut archived = Vec::new();
-    let mut live = Vec::new();
-    for file in files {
-        match file.strip_prefix(LOG_PREFIX) {
-            Some("1" | "2") => live.push(file),
-            Some(rest) => archived.extend(
-                rest.strip_prefix('v').and_then(|version| version.parse::<u64>().ok()).map(|version| (version, file)),
-            ),
-            None => {}
-        }
-    }
-    archived.sort_unstable_by(|a, b| b.cmp(a));
-    archived.into_iter().map(|(_, file)| file).chain(live).collect()
+    let files: Vec<&str> = files.into_iter().collect();
+    let is_live = |file: &&str| matches!(file.strip_prefix(GRAPH_LOGS), Some("1" | "2"));
+    let live = files.iter().copied().filter(is_live);
+    archived(files.iter().copied(), GRAPH_LOGS).into_iter().map(|(_, file)| file).chain(live).collect()
 }
 
 #[cfg(test)]

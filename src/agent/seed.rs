@@ -64,17 +64,20 @@ pub fn judge(store: &Path, stop: &Stop) -> Result<Seed, Failure> {
 /// flushed with all other files when they are hashed.
 pub fn mend(store: &Path, stop: &Stop) -> Result<Seed, Failure> {
     let _step = start(Step::Seed);
+    let faults = faults(store, stop)?;
     let mut mended = Vec::new();
-    for fault in faults(store, stop)? {
+    for fault in &faults {
         let Fault::Header(header) = fault else { continue };
         let written = open_for_writing(&store.join(&header.file))
             .and_then(|log| transaction_log::set_last_before(&log, header.to));
         written.map_err(|error| {
             io_kind::target_failure(&format!("cannot mend the header of {}: {error}", header.file), &error)
         })?;
-        mended.push(header);
+        mended.push(header.clone());
     }
-    let seed = Seed { mended, ..judge(store, stop)? };
+    // Most copies need nothing: their logs are not read a second time.
+    let judged = if mended.is_empty() { seed(&faults) } else { judge(store, stop)? };
+    let seed = Seed { mended, ..judged };
     if seed != Seed::COMPLETE {
         message(Step::Seed, &seed.told());
     }

@@ -40,7 +40,8 @@ pub const START: u8 = 1;
 const END: u8 = 4;
 /// Type of the commit entry of a transaction that changed the graph and the indexes.
 pub const TWO_PHASES: u8 = 6;
-const COMMITS: [u8; 2] = [5, TWO_PHASES];
+/// Types of a commit entry.
+pub const COMMITS: [u8; 2] = [5, TWO_PHASES];
 const COMMIT_BYTES: usize = 1 + 4 + 8 + 8;
 const END_BYTES: usize = 1 + 4;
 /// Bytes of a commit entry and of the end that follows it.

@@ -21,6 +21,7 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// A point that was finished this long ago has been seen.
 const PARENT_GRACE: Duration = Duration::from_secs(15);
+
 /// The attempt that has not ended yet.
 pub fn open_attempt(status: &GraphBackupStatus) -> Option<&Attempt> {
     status.attempts.last().filter(|attempt| attempt.completion_time.is_none())

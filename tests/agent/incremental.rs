@@ -102,6 +102,14 @@ impl Chain {
         self.scene.point_folder().join("store").join(file)
     }
 
+    /// Changes a byte in a file of the parent's store, `neostore.propertystore.db`.
+    fn damage_parent(&self) {
+        let file = self.parent_store("neostore.propertystore.db");
+        let mut content = fs::read(&file).unwrap();
+        content[1000] ^= 1;
+        fs::write(&file, content).unwrap();
+    }
+
     /// Runs into `reason`, and leaves nothing but the parent; the same with leave for a full copy makes one.
     #[track_caller]
     fn fails_or_falls_back(&mut self, reason: Reason) -> String {
@@ -242,10 +250,7 @@ fn a_parent_whose_manifest_is_another() {
 #[test]
 fn a_parent_with_a_file_changed_or_missing() {
     let mut chain = Chain::new();
-    let file = chain.parent_store("neostore.propertystore.db");
-    let mut content = fs::read(&file).unwrap();
-    content[1000] ^= 1;
-    fs::write(&file, content).unwrap();
+    chain.damage_parent();
     let message = chain.fails_or_falls_back(Reason::ParentDamaged);
     assert!(message.contains("neostore.propertystore.db has other content"), "{message}");
 
@@ -404,10 +409,7 @@ fn without_verification_damage_of_the_parent_is_not_handed_on() {
 
     let mut chain = Chain::new();
     chain.scene.run.verification = Verification::None;
-    let file = chain.parent_store("neostore.propertystore.db");
-    let mut content = fs::read(&file).unwrap();
-    content[1000] ^= 1;
-    fs::write(&file, content).unwrap();
+    chain.damage_parent();
     let message = chain.fails_or_falls_back(Reason::ParentDamaged);
     assert!(message.contains("neostore.propertystore.db has other content"), "{message}");
 }
