@@ -10,8 +10,9 @@ mod agent_process;
 mod support;
 
 use agent_process::{Outcome, Running};
-use graph_backup_operator::agent::run::{BackupRun, Owner, Place, Plan};
+use graph_backup_operator::api::Owner;
 use graph_backup_operator::api::Verification;
+use graph_backup_operator::contract::task::{BackupRun, Place, Plan};
 use graph_backup_operator::discovery::{DEFAULT_CLUSTER_NAME, Discovery, Located, Network, SourceUri};
 use std::fs::{self, File};
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use graph_backup_operator::agent::command::{self, AgentCommand};
-use graph_backup_operator::agent::points::{PointsArguments, points_yaml};
+use graph_backup_operator::agent::tasks::list::{PointsArguments, points_yaml};
 use graph_backup_operator::api;
 use graph_backup_operator::operator::{self, OperatorArguments};
 use std::fmt::Display;

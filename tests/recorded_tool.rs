@@ -1,7 +1,7 @@
 //! What the tool said in each case is judged to be what it was: recorded from 1.8.0, written down for 1.8.2.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use graph_backup_operator::agent::tool_output::{Ending, ToolOutput, is_inconsistency_report, judge, percent};
+use graph_backup_operator::agent::tool::output::{Ending, ToolOutput, is_inconsistency_report, judge, percent};
 use graph_backup_operator::api::Reason;
 use std::collections::BTreeSet;
 use std::fs;

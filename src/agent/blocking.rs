@@ -1,7 +1,7 @@
 //! Work that blocks a thread.
 
-use super::verdict::Failure;
 use crate::api::Reason;
+use crate::contract::failure::Failure;
 
 /// Runs it beside the runtime, which goes on to listen for signals.
 pub async fn blocking<T: Send + 'static>(

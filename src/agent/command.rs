@@ -1,21 +1,22 @@
 //! `graph-backup-operator agent …`: the command lines of the pods.
 
-use super::backup::{Surroundings, backup};
-use super::cold;
-use super::earlier;
-use super::exec::exec;
-use super::inspect::inspect;
-use super::install::install;
 use super::progress::{self, Step, start};
-use super::prune::prune;
 use super::report;
-use super::run::{
+use super::stop::{Stop, StopCause};
+use crate::agent::tasks::backup::{Surroundings, backup};
+use crate::agent::tasks::cold;
+use crate::agent::tasks::earlier;
+use crate::agent::tasks::inspect::inspect;
+use crate::agent::tasks::install::install;
+use crate::agent::tasks::prune::prune;
+use crate::agent::tool::exec::exec;
+use crate::api::Reason;
+use crate::contract::failure::Failure;
+use crate::contract::task::{
     AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, SOURCE_MOUNT,
     TARGET_MOUNT,
 };
-use super::stop::{Stop, StopCause};
-use super::verdict::{Failure, MESSAGE_PATH, Verdict};
-use crate::api::Reason;
+use crate::contract::verdict::{MESSAGE_PATH, Verdict};
 use crate::discovery::Network;
 use clap::{Args, Subcommand};
 use rustix::fs::Mode;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 /// The agent's own permissions for new files: all for the volume's group, nothing for others.
 const UMASK: u32 = 0o007;
-/// From the signal to the end of a run that cannot stop. The tool has two times [`GRACE`](super::tool::GRACE) of it, and the
+/// From the signal to the end of a run that cannot stop. The tool has two times [`GRACE`](crate::agent::tool::process::GRACE) of it, and the
 /// kubelet kills after 30 seconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(27);
 /// The same after the deadline. Its Job has a minute more.

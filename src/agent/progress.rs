@@ -12,7 +12,7 @@
 
 #[cfg(not(test))]
 use super::log_queue::LogQueue;
-use super::verdict::Verdict;
+use crate::contract::verdict::Verdict;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};

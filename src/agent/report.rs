@@ -1,7 +1,8 @@
 //! The verdict's way out: the container's termination message.
 
-use super::verdict::{Failure, MESSAGE_BYTES_MAX, Verdict};
 use crate::api::Reason;
+use crate::contract::failure::Failure;
+use crate::contract::verdict::{MESSAGE_BYTES_MAX, Verdict};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! When a run has to end early: a signal from the kubelet, or the run's own deadline.
 
-use super::verdict::Failure;
 use crate::api::Reason;
+use crate::contract::failure::Failure;
 use rustix::process::Signal;
 use std::future::{Future, pending};
 use std::io;

@@ -1,9 +1,10 @@
 //! Values for the tests of this layer.
 
-use super::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
-use super::run::{Mode, Owner};
-use super::tree;
+use crate::agent::store::files;
+use crate::agent::store::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
+use crate::api::Owner;
 use crate::api::{Endpoint, Fence, ProbeMark, Seed, Source, StoreId};
+use crate::contract::task::Mode;
 use chrono::DateTime;
 
 pub(super) const STORE_ID: StoreId =
@@ -48,7 +49,7 @@ pub(super) fn manifest() -> Manifest {
         }),
         source: Some(Source { uri: "ha://zk".into(), cluster_name: None }),
         operator_version: "0.1.0".into(),
-        tree: tree::tree_digest(&files),
+        tree: files::tree_digest(&files),
         bytes: 69,
         files,
     }

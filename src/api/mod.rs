@@ -6,6 +6,7 @@ mod crds;
 mod fence;
 mod graph_backup;
 pub mod names;
+mod owner;
 mod parts;
 mod reason;
 mod seed;
@@ -19,6 +20,7 @@ pub use graph_backup::{
     Attempt, BackupType, Boot, Cold, CopiedBy, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus,
     IfMaster, Inspection, Method, Parent, Phase, Point, StoppedMember, Verification,
 };
+pub use owner::Owner;
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use reason::{Reason, Remedy};
 pub use seed::{MendedHeader, Seed, SeedState};

@@ -1,18 +1,19 @@
 //! Does what was decided: the only place that writes. Each write can be repeated.
 
-use super::build::{self, Task};
+use super::build;
 use super::event::{event, removal_event};
 use super::foreign::files_stay;
-use super::inspection::unanswered;
-use super::removal::{PRUNE_AGAIN, Removal, other_finalizers};
 use super::status;
 use super::step::{Ending, Step};
 use super::validate::ValidBackup;
 use super::world::{JobRef, ScaleTo};
-use crate::agent::run::Owner;
+use crate::api::Owner;
 use crate::api::{Attempt, DeletionPolicy, GraphBackup, GraphBackupStatus, Reason, now_seconds};
-use crate::client::{CallError, call};
-use crate::cluster_lock::ClusterLocks;
+use crate::backup::decide::inspection::unanswered;
+use crate::backup::decide::removal::{PRUNE_AGAIN, Removal, other_finalizers};
+use crate::contract::task::Task;
+use crate::controller::call::{CallError, call};
+use crate::controller::lock::ClusterLocks;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;

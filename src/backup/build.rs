@@ -1,19 +1,20 @@
 //! The Jobs of a backup, built from a [`ValidBackup`]. Pure.
 
-use super::cold::{self, CHECK_DEADLINE};
-use super::inspection::reading_limit;
-use super::removal::places;
 use super::step::{DEADLINE_MARGIN, deadline_left};
 use super::validate::ValidBackup;
-use crate::agent::run::{
-    AGENT_MOUNT, BackupRun, InspectRun, Owner, POD_UID_VARIABLE, Plan, PruneRun, RUN_VARIABLE, SOURCE_MOUNT,
-    TARGET_MOUNT,
-};
-use crate::agent::verdict::MESSAGE_PATH;
+use crate::api::Owner;
 use crate::api::names::{
     self, ATTEMPT_LABEL, BACKUP_LABEL, BACKUP_UID_LABEL, MANAGED_BY, MANAGED_BY_LABEL, TASK_LABEL,
 };
 use crate::api::{Attempt, BackupType, GraphBackup, GraphBackupStatus, StoreId};
+use crate::backup::decide::cold::{self, CHECK_DEADLINE};
+use crate::backup::decide::inspection::reading_limit;
+use crate::backup::decide::removal::places;
+use crate::contract::task::{
+    AGENT_MOUNT, BackupRun, InspectRun, POD_UID_VARIABLE, Plan, PruneRun, RUN_VARIABLE, SOURCE_MOUNT, TARGET_MOUNT,
+    Task,
+};
+use crate::contract::verdict::MESSAGE_PATH;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
@@ -36,31 +37,6 @@ const TTL_SECONDS: i32 = 3600;
 const TERMINATION_GRACE_SECONDS: i64 = 30;
 /// Limit of the Job that removes files.
 const PRUNE_SECONDS: i64 = 3600;
-
-/// What an agent's pod is asked to do.
-#[derive(Clone, Copy)]
-pub enum Task {
-    /// Make an attempt.
-    Backup,
-    /// Say whether a cold copy can be made.
-    Check,
-    /// Say whether an attempt published.
-    Inspect,
-    /// Remove the files of a deleted object.
-    Prune,
-}
-
-impl Task {
-    /// The agent's subcommand, and the value of the label of Job and pod.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Check => "check",
-            Self::Inspect => "inspect",
-            Self::Prune => "prune",
-        }
-    }
-}
 
 /// The Job of an attempt, or the one that checks beforehand. `operator_image` holds the agent.
 pub fn backup_job(

@@ -3,20 +3,22 @@
 use super::apply::{ApplyError, Hands, apply, apply_removal, disown, let_foreign_go, let_go, refuse, set_finalizers};
 use super::decide::decide;
 use super::foreign::{ending, foreign_status};
-use super::job_state::to_chrono;
 use super::observe::{Eyes, namespace_goes, observe, observe_remains};
 use super::points::{Points, newest_parent, taken_by};
-use super::removal::{Removal, change_of_finalizers, decide_removal, has_finalizer, may_go, other_finalizers};
 use super::status::{is_terminal, success};
 use super::step::{Ending, Step};
 use super::validate::{ValidBackup, validate};
-use crate::agent::run::Owner;
+use crate::api::Owner;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::{GraphBackup, GraphBackupStatus, Parent, Reason, StoreId};
-use crate::client::CallError;
-use crate::cluster_lock::ClusterLocks;
+use crate::backup::decide::removal::{
+    Removal, change_of_finalizers, decide_removal, has_finalizer, may_go, other_finalizers,
+};
+use crate::controller::call::CallError;
+use crate::controller::job::to_chrono;
+use crate::controller::lock::ClusterLocks;
+use crate::controller::metrics::Metrics;
 use crate::discovery::Discovery;
-use crate::metrics::Metrics;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;

@@ -1,17 +1,21 @@
 //! The next step of a backup: a pure function of the object, the world and the time.
 
-use super::adopt;
-use super::cold;
-use super::inspection::{self, Next};
-use super::pod_start::time_to_start;
+pub mod adopt;
+pub mod cold;
+pub mod inspection;
+mod pod_start;
+pub mod removal;
+
 pub use super::step::{DEADLINE_MARGIN, Ending, Step, Waiting, deadline_left};
 use super::step::{LOOK_WHILE_RUNNING, Pass, look_again, may_be_uncreated, out_of_time, parse_reason, since};
 use super::validate::ValidBackup;
 use super::world::{Ground, JobRef, JobState, PodStart, Site, SiteLock, World};
-use crate::agent::verdict::Verdict;
 use crate::api::{
     Attempt, BackupType, Fence, GraphBackupStatus, Inspection, Movement, Reason, Remedy, names, now_seconds,
 };
+use crate::backup::decide::inspection::Next;
+use crate::backup::decide::pod_start::time_to_start;
+use crate::contract::verdict::Verdict;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use super::status::{success, with_member};
 use super::step::{Ending, Step};
-use crate::agent::run::Owner;
+use crate::api::Owner;
 use crate::api::condition::shorten;
 use crate::api::{GraphBackup, GraphBackupStatus, Reason, to_kubernetes};
 use chrono::{DateTime, Utc};

@@ -1,19 +1,19 @@
 //! Reads what the next step depends on: live, so that nothing stale decides.
 
-use super::build::Task;
-use super::cold;
 use super::decide::{attempt_due, open_attempt};
-use super::job_state::{created, finished, job_ref, summarize};
 use super::points::Points;
-use super::removal::Remains;
 use super::status::is_terminal;
 use super::validate::ValidBackup;
 use super::world::{Adoption, Ground, JobRef, JobState, MemberState, Site, SiteLock, World};
-use crate::agent::run::Owner;
+use crate::api::Owner;
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, check_job, prune_job};
 use crate::api::{Attempt, BackupType, Cold, Fence, GraphBackup, GraphBackupStatus, ProbeMark, StoppedMember, StoreId};
-use crate::client::{CallError, call, list};
-use crate::cluster_lock::{ClusterLocks, HeldLock, Lock};
+use crate::backup::decide::cold;
+use crate::backup::decide::removal::Remains;
+use crate::contract::task::Task;
+use crate::controller::call::{CallError, call, list};
+use crate::controller::job::{created, finished, job_ref, summarize};
+use crate::controller::lock::{ClusterLocks, HeldLock, Lock};
 use crate::discovery::{Discovery, DiscoveryError, Located};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::apps::v1::StatefulSet;

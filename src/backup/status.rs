@@ -1,16 +1,16 @@
 //! The status that follows from a step: a pure function of the status before.
 
-use super::adopt;
 use super::decide::{observable, running};
 use super::step::{Ending, Step, Waiting};
 use super::validate::ValidBackup;
-use crate::agent::run::Mode;
-use crate::agent::verdict::Published;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
 use crate::api::{
     Attempt, BackupType, Boot, GraphBackup, GraphBackupStatus, Inspection, Method, Phase, Point, Reason, Seed,
     now_seconds,
 };
+use crate::backup::decide::adopt;
+use crate::contract::task::Mode;
+use crate::contract::verdict::Published;
 use chrono::{DateTime, Utc};
 
 /// Whether there is a recovery point.

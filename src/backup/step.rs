@@ -2,9 +2,9 @@
 
 use super::validate::ValidBackup;
 use super::world::{JobRef, ScaleTo};
-use crate::agent::verdict::Published;
 use crate::api::{Attempt, GraphBackupStatus, Inspection, Reason, StoreId};
-use crate::cluster_lock::HeldLock;
+use crate::contract::verdict::Published;
+use crate::controller::lock::HeldLock;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 

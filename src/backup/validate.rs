@@ -1,10 +1,11 @@
 //! From the specification as stored to one that cannot be wrong. Pure.
 
-use crate::agent::run::{Owner, Place};
+use crate::api::Owner;
 use crate::api::{
     BackupType, Cold, GraphBackup, GraphBackupSpec, Method, PodTemplate, StoreId, Target, Verification, names,
     parse_bandwidth, parse_duration,
 };
+use crate::contract::task::Place;
 use crate::discovery::SourceUri;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::EnvVar;

@@ -1,8 +1,8 @@
 //! What one pass sees of the world, already read and typed. Pure data.
 
-use crate::agent::verdict::Verdict;
 use crate::api::{Parent, Reason, StoppedMember};
-use crate::cluster_lock::HeldLock;
+use crate::contract::verdict::Verdict;
+use crate::controller::lock::HeldLock;
 use crate::discovery::{DiscoveryError, Located};
 use chrono::{DateTime, Utc};
 

@@ -5,7 +5,7 @@
 //! could not renew in time, whatever the API server does. A lease is advice all the same: correctness rests on resource
 //! versions, UID preconditions and deterministic names.
 
-use crate::client::{CallError, call};
+use crate::controller::call::{CallError, call};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};

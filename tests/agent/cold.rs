@@ -3,9 +3,9 @@
 use crate::agent::Outcome;
 use crate::scene::{LOG, OTHER_STORE_ID, SERVED, STORE_ID, Scene, TRANSACTION_5, neostore};
 use chrono::{DateTime, Utc};
-use graph_backup_operator::agent::run::{Mode, Plan};
-use graph_backup_operator::agent::verdict::Verdict;
 use graph_backup_operator::api::{Reason, StoreId};
+use graph_backup_operator::contract::task::{Mode, Plan};
+use graph_backup_operator::contract::verdict::Verdict;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -3,8 +3,8 @@
 use crate::agent::program;
 use crate::incremental::Chain;
 use crate::scene::{GOOD_TOOL, POINT, Scene};
-use graph_backup_operator::agent::verdict::Verdict;
 use graph_backup_operator::api::{CopiedBy, Reason, Verification};
+use graph_backup_operator::contract::verdict::Verdict;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

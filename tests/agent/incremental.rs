@@ -1,11 +1,11 @@
 //! Incremental backups: over a copy of an earlier point, which never changes, and only if it shares the master's history.
 
 use crate::scene::{LOG, POINT, SERVED, STORE_ID, Scene, TRANSACTION_5, neostore};
-use graph_backup_operator::agent::digest;
-use graph_backup_operator::agent::manifest::Manifest;
-use graph_backup_operator::agent::run::{Mode, Parent, Plan};
-use graph_backup_operator::agent::verdict::Published;
+use graph_backup_operator::agent::store::digest;
+use graph_backup_operator::agent::store::manifest::Manifest;
 use graph_backup_operator::api::{CopiedBy, Reason, Verification};
+use graph_backup_operator::contract::task::{Mode, Parent, Plan};
+use graph_backup_operator::contract::verdict::Published;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;

@@ -2,9 +2,9 @@
 
 use crate::agent::AGENT;
 use crate::scene::{BACKUP_UID, GOOD_TOOL, LOG, OTHER_STORE_ID, POINT, STORE_ID, Scene};
-use graph_backup_operator::agent::digest::hexadecimal;
-use graph_backup_operator::agent::verdict::Published;
+use graph_backup_operator::agent::store::digest::hexadecimal;
 use graph_backup_operator::api::{Reason, Verification};
+use graph_backup_operator::contract::verdict::Published;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,9 +2,10 @@
 
 use crate::agent::{Outcome, Running};
 use crate::member::Member;
-use graph_backup_operator::agent::manifest::Manifest;
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Owner, Place, Plan, PruneRun};
+use graph_backup_operator::agent::store::manifest::Manifest;
+use graph_backup_operator::api::Owner;
 use graph_backup_operator::api::{Endpoint, Fence, ProbeMark, StoreId, Verification};
+use graph_backup_operator::contract::task::{BackupRun, InspectRun, Place, Plan, PruneRun};
 use graph_backup_operator::discovery::SourceUri;
 use serde::Serialize;
 use std::fs;

@@ -2,16 +2,17 @@
 
 use crate::member::Member;
 use crate::scene::{POINT, Scene};
-use graph_backup_operator::agent::digest;
-use graph_backup_operator::agent::manifest::Manifest;
-use graph_backup_operator::agent::run::{Mode, Parent, Plan};
 use graph_backup_operator::agent::stop::Stop;
-use graph_backup_operator::agent::transaction_log::{self, Commits, TransactionLog};
-use graph_backup_operator::agent::tree;
-use graph_backup_operator::agent::verdict::{Failure, Published};
+use graph_backup_operator::agent::store::digest;
+use graph_backup_operator::agent::store::files;
+use graph_backup_operator::agent::store::manifest::Manifest;
+use graph_backup_operator::agent::store::transaction_log::{self, Commits, TransactionLog};
 use graph_backup_operator::api::{
     Endpoint, Fence, MendedHeader, ProbeMark, Reason, Seed, SeedState, StoreId, Verification,
 };
+use graph_backup_operator::contract::failure::Failure;
+use graph_backup_operator::contract::task::{Mode, Parent, Plan};
+use graph_backup_operator::contract::verdict::Published;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +67,7 @@ fn scene(full: &str, incremental: &str) -> Scene {
 
 /// The member has the last transaction that the logs of the recorded store hold. All in one log are equally long.
 fn serve(member: &Member, name: &str) {
-    let files = tree::list(&recorded(name)).unwrap().files;
+    let files = files::list(&recorded(name)).unwrap().files;
     let files = files.iter().map(|(path, _)| path.as_str());
     let newest = transaction_log::newest(&recorded(name), files, transaction_log::GRAPH_LOGS, &Stop::never());
     let (log, TransactionLog { commits, .. }) = newest.unwrap().unwrap();
@@ -105,7 +106,7 @@ fn older_point(name: &str) -> (Scene, Published) {
         fs::copy(recorded(name).join(&file.path), &path).unwrap();
         file.sha256 = digest::labelled(&fs::read(path).unwrap()).replace("sha256:", "");
     }
-    manifest.tree = tree::tree_digest(&manifest.files);
+    manifest.tree = files::tree_digest(&manifest.files);
     let bytes = serde_json::to_vec(&manifest).unwrap();
     fs::write(folder(&scene, POINT).join("manifest.json"), &bytes).unwrap();
     let published = scene.inspect().published();
@@ -139,7 +140,7 @@ fn a_copy_without_its_last_transaction_gets_the_next_ones() {
         assert_eq!((published.mode, published.last_transaction), (Mode::Full, 759));
         assert_eq!(published.seed, Some(Seed::COMPLETE), "{name}");
         let manifest = manifest(&scene, POINT);
-        let modes = |tool: &graph_backup_operator::agent::manifest::ToolRecord| tool.command[3].clone();
+        let modes = |tool: &graph_backup_operator::agent::store::manifest::ToolRecord| tool.command[3].clone();
         assert_eq!(manifest.tool.as_ref().map(modes).as_deref(), Some("full"));
         assert_eq!(manifest.catch_up.iter().map(modes).collect::<Vec<_>>(), ["incremental"]);
         assert_eq!(scene.tool_runs(), 2);

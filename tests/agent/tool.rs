@@ -1,8 +1,8 @@
 //! Tools that fail, each in its own way: the reason says which, and nothing is left on the volume.
 
 use crate::scene::{GOOD_TOOL, OTHER_STORE_ID, Scene};
-use graph_backup_operator::agent::verdict::Failure;
 use graph_backup_operator::api::Reason;
+use graph_backup_operator::contract::failure::Failure;
 use std::num::NonZeroU64;
 
 #[track_caller]

@@ -2,13 +2,14 @@
 
 use super::api::backup;
 use super::stage::{Objects, Stage, text, version};
-use graph_backup_operator::agent::verdict::{Failure, MESSAGE_PATH, Verdict};
 use graph_backup_operator::api::names::BACKUP_UID_LABEL;
 use graph_backup_operator::api::{Attempt, GraphBackup, Reason};
 use graph_backup_operator::backup::build::inspect_job;
-use graph_backup_operator::backup::job_state::summarize;
 use graph_backup_operator::backup::validate::validate;
 use graph_backup_operator::backup::world::JobState;
+use graph_backup_operator::contract::failure::Failure;
+use graph_backup_operator::contract::verdict::{MESSAGE_PATH, Verdict};
+use graph_backup_operator::controller::job::summarize;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

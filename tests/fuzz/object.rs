@@ -1,14 +1,15 @@
 //! From a container's termination message to the object: whatever it says, the API server takes what becomes of it.
 
 use graph_backup_operator::agent::report;
-use graph_backup_operator::agent::verdict::{MESSAGE_BYTES_MAX, Verdict};
 use graph_backup_operator::api::condition::MESSAGE_BYTES_MAX as STATUS_BYTES_MAX;
 use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Reason};
 use graph_backup_operator::backup::build::AGENT_CONTAINER;
 use graph_backup_operator::backup::decide::{Step, decide};
 use graph_backup_operator::backup::validate::{ValidBackup, validate};
 use graph_backup_operator::backup::world::{JobState, World};
-use graph_backup_operator::backup::{event, job_state, status};
+use graph_backup_operator::backup::{event, status};
+use graph_backup_operator::contract::verdict::{MESSAGE_BYTES_MAX, Verdict};
+use graph_backup_operator::controller::job;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -78,7 +79,7 @@ pub fn told(message: &str) -> (GraphBackupStatus, String) {
         }]}
     }))
     .unwrap();
-    let seen = job_state::summarize(&job, &[pod]);
+    let seen = job::summarize(&job, &[pod]);
     let JobState::Ended { verdict: ref read, .. } = seen else { panic!("{seen:?}") };
     assert_eq!(*read, Verdict::read(message));
     let now = "2026-11-24T06:10:00Z".parse().unwrap();

@@ -1,9 +1,11 @@
 //! Inputs to start from: what real members, stores and tools wrote, and what the agent writes.
 
-use graph_backup_operator::agent::manifest::Manifest;
-use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
-use graph_backup_operator::agent::{digest, report};
+use graph_backup_operator::agent::report;
+use graph_backup_operator::agent::store::digest;
+use graph_backup_operator::agent::store::manifest::Manifest;
 use graph_backup_operator::api::Reason;
+use graph_backup_operator::contract::failure::Failure;
+use graph_backup_operator::contract::verdict::{Published, Verdict};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -91,7 +93,7 @@ pub fn manifest() -> Vec<Vec<u8>> {
 pub fn verdict() -> Vec<Vec<u8>> {
     let [full, incremental] = manifests().map(|manifest| {
         let digest = digest::labelled(manifest.to_string().as_bytes());
-        Published::of(&serde_json::from_value::<Manifest>(manifest).unwrap(), digest, true)
+        serde_json::from_value::<Manifest>(manifest).unwrap().published(digest, true)
     });
     // Two that the types can hold and no object can.
     let deep = Published { depth: u32::MAX, ..incremental.clone() };

@@ -2,14 +2,17 @@
 //!
 //! Run by `cargo test` with a fixed number of inputs, and by libFuzzer from `fuzz/` for as long as one likes.
 
-use graph_backup_operator::agent::manifest_file::{self, ManifestError};
 use graph_backup_operator::agent::stop::Stop;
-use graph_backup_operator::agent::store_header::{self, StoreHeaderError};
-use graph_backup_operator::agent::tool_output::{self, ToolOutput};
-use graph_backup_operator::agent::tool_stream::{END_BYTES_MAX, End, LINE_BYTES_MAX, Lines};
-use graph_backup_operator::agent::transaction_log::{self, LogError};
-use graph_backup_operator::agent::verdict::{FAILURE_BYTES_MAX, Published, Verdict};
-use graph_backup_operator::agent::{boot, history::Identity, manifest::FORMAT_VERSION};
+use graph_backup_operator::agent::store::header::{self, StoreHeaderError};
+use graph_backup_operator::agent::store::history::Identity;
+use graph_backup_operator::agent::store::manifest::FORMAT_VERSION;
+use graph_backup_operator::agent::store::manifest_file::{self, ManifestError};
+use graph_backup_operator::agent::store::transaction_log::{self, LogError};
+use graph_backup_operator::agent::tool::boot;
+use graph_backup_operator::agent::tool::output::{self, ToolOutput};
+use graph_backup_operator::agent::tool::stream::{END_BYTES_MAX, End, LINE_BYTES_MAX, Lines};
+use graph_backup_operator::contract::failure::FAILURE_BYTES_MAX;
+use graph_backup_operator::contract::verdict::Verdict;
 use graph_backup_operator::discovery::probe::{self, Answer, ENTRIES_BYTES_MAX, ProbeError, Transaction};
 use graph_backup_operator::discovery::znode::{self, Member, Published as LastTransaction, Published::*};
 use graph_backup_operator::discovery::{SourceUri, SourceUriError};
@@ -124,7 +127,7 @@ fn manifest(bytes: &[u8]) {
     let written = serde_json::to_vec_pretty(&manifest).unwrap();
     assert!(written.len() < 1024 + 8 * bytes.len(), "{} bytes became {}", bytes.len(), written.len());
     assert_eq!(manifest_file::decode(Path::new("m"), &written).unwrap(), manifest);
-    let point = Published::of(&manifest, String::new(), true);
+    let point = manifest.published(String::new(), true);
     let fits = point.fits_object();
     object::is_told(&Verdict::Published(Box::new(point)), fits);
 }
@@ -140,7 +143,7 @@ fn tool_output(bytes: &[u8]) {
     for line in [stdout, stderr].into_iter().flat_map(|said| lines(said, chunk)) {
         // A byte that is not UTF-8 becomes a character of three.
         assert!(line.len() <= 3 * LINE_BYTES_MAX + '…'.len_utf8() && !line.contains('\n'), "{line:?}");
-        assert!(tool_output::percent(&line).is_none_or(|percent| percent <= 100));
+        assert!(output::percent(&line).is_none_or(|percent| percent <= 100));
     }
     let (stdout, stderr) = (end(stdout, chunk), end(stderr, chunk));
     judgement_is(*ending, *left, &stdout, &stderr);
@@ -174,17 +177,17 @@ fn judgement_is(ending: u8, left: u8, stdout: &str, stderr: &str) {
     let output = ToolOutput {
         free_bytes: None,
         ending: match ending {
-            0..=199 => tool_output::Ending::Exited(i32::from(ending)),
-            _ => tool_output::Ending::Killed(i32::from(ending) - 199),
+            0..=199 => output::Ending::Exited(i32::from(ending)),
+            _ => output::Ending::Killed(i32::from(ending) - 199),
         },
         stdout,
         stderr,
         left_neostore: left & 1 == 1,
         left_report: (left & 2 == 2).then_some("inconsistencies-1.report"),
     };
-    match tool_output::judge(&output) {
+    match output::judge(&output) {
         Ok(()) => {
-            assert!(output.ending == tool_output::Ending::Exited(0));
+            assert!(output.ending == output::Ending::Exited(0));
             assert!(output.left_neostore && output.left_report.is_none() && stdout.contains("Done"));
         }
         Err(failure) => {
@@ -193,13 +196,13 @@ fn judgement_is(ending: u8, left: u8, stdout: &str, stderr: &str) {
             object::is_told(&Verdict::Failed(failure), true);
         }
     }
-    let words = tool_output::last_words(stdout, stderr);
+    let words = output::last_words(stdout, stderr);
     assert!(words.len() <= FAILURE_BYTES_MAX, "{words:?}");
 }
 
 /// What is read stands in the file where its format puts it.
 fn store_header(bytes: &[u8]) {
-    let header = match store_header::parse(bytes) {
+    let header = match header::parse(bytes) {
         Ok(header) => header,
         Err(StoreHeaderError::Truncated(length)) => return assert!(length < 36 && length == bytes.len()),
         Err(error) => return is_short(&error),

@@ -2,9 +2,10 @@
 
 use crate::agent_process::{Outcome, Running};
 use crate::support::{Cluster, Folder, home, wait_for};
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Owner, Parent, Place, Plan};
-use graph_backup_operator::agent::verdict::Published;
+use graph_backup_operator::api::Owner;
 use graph_backup_operator::api::{Fence, Reason, Verification};
+use graph_backup_operator::contract::task::{BackupRun, InspectRun, Mode, Parent, Place, Plan};
+use graph_backup_operator::contract::verdict::Published;
 use graph_backup_operator::discovery::{Located, SourceUri};
 use serde_json::Value;
 use std::num::NonZeroU64;

@@ -3,8 +3,8 @@
 use crate::agent::{Backup, finished};
 use crate::agent_process::Outcome;
 use crate::support::{Cluster, Ensemble, Member, wait_for};
-use graph_backup_operator::agent::run::{Mode, Plan};
 use graph_backup_operator::api::Reason;
+use graph_backup_operator::contract::task::{Mode, Plan};
 use graph_backup_operator::discovery::Located;
 use std::time::Duration;
 

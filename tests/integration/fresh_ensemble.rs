@@ -2,8 +2,8 @@
 
 use crate::agent::{Backup, finished};
 use crate::support::{Cluster, Ensemble, wait_for};
-use graph_backup_operator::agent::run::{Mode, Plan};
 use graph_backup_operator::api::{Fence, FenceToken, Reason};
+use graph_backup_operator::contract::task::{Mode, Plan};
 use graph_backup_operator::discovery::Located;
 use std::process::Command;
 use std::time::Duration;

@@ -5,9 +5,9 @@
 
 use crate::agent::{Backup, finished};
 use crate::support::{Ensemble, Member, wait_for};
-use graph_backup_operator::agent::run::{Mode, Plan};
-use graph_backup_operator::agent::verdict::Published;
 use graph_backup_operator::api::SeedState;
+use graph_backup_operator::contract::task::{Mode, Plan};
+use graph_backup_operator::contract::verdict::Published;
 use graph_backup_operator::discovery::{DEFAULT_CLUSTER_NAME, Discovery, Located, Network};
 use std::num::NonZeroU64;
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use crate::agent::Backup;
 use crate::support::{Cluster, Ensemble};
-use graph_backup_operator::agent::run::Mode;
 use graph_backup_operator::api::{Fence, FenceToken};
+use graph_backup_operator::contract::task::Mode;
 
 fn token(fence: &Fence) -> &FenceToken {
     let Fence::Master(token) = fence else { panic!("{fence:?}") };

@@ -1,9 +1,10 @@
 //! The agent's real binary, started as a pod starts it.
 #![allow(dead_code, reason = "no test target uses all of it")]
 
-use graph_backup_operator::agent::run::{POD_UID_VARIABLE, RUN_VARIABLE};
-use graph_backup_operator::agent::verdict::{Failure, MESSAGE_BYTES_MAX, Published, Verdict};
 use graph_backup_operator::api::Reason;
+use graph_backup_operator::contract::failure::Failure;
+use graph_backup_operator::contract::task::{POD_UID_VARIABLE, RUN_VARIABLE};
+use graph_backup_operator::contract::verdict::{MESSAGE_BYTES_MAX, Published, Verdict};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;

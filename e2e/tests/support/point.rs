@@ -1,7 +1,7 @@
 //! A recovery point on its volume, looked at by a pod that has nothing to do with the operator.
 
 use super::{NAMESPACE, OPERATOR_IMAGE, TOOL_IMAGE, eventually, kubectl};
-use graph_backup_operator::agent::manifest::Manifest;
+use graph_backup_operator::agent::store::manifest::Manifest;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::{Api, Client};

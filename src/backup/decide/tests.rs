@@ -1,11 +1,12 @@
 use super::*;
-use crate::agent::run::Mode;
-use crate::agent::verdict::{Failure, Published};
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
 use crate::api::{Endpoint, FenceToken, GraphBackup, MendedHeader, Parent, Phase, Seed, SeedState, StoreId};
 use crate::backup::world::Obstacle;
 use crate::backup::{status, validate::validate};
-use crate::cluster_lock::HeldLock;
+use crate::contract::failure::Failure;
+use crate::contract::task::Mode;
+use crate::contract::verdict::Published;
+use crate::controller::lock::HeldLock;
 use crate::discovery::{DiscoveryError, Located};
 
 const UID: &str = "1a2b3c4d-0000-4000-8000-000000000000";

@@ -3,9 +3,10 @@
 use super::database::{Database, STORE};
 use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
-use graph_backup_operator::agent::run::{BackupRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
-use graph_backup_operator::agent::verdict::{Failure, Published, Verdict};
 use graph_backup_operator::api::{Endpoint, Fence, Movement, ProbeMark, Reason, Seed, Verification};
+use graph_backup_operator::contract::failure::Failure;
+use graph_backup_operator::contract::task::{BackupRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
+use graph_backup_operator::contract::verdict::{Published, Verdict};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -3,9 +3,9 @@
 use super::agent::task;
 use super::invariants::is_ours;
 use crate::apiserver::Store;
-use graph_backup_operator::agent::run::BackupRun;
 use graph_backup_operator::api::names::{BACKUP_UID_LABEL, TASK_LABEL};
 use graph_backup_operator::api::parse_duration;
+use graph_backup_operator::contract::task::BackupRun;
 use serde_json::Value;
 
 /// Judges the Jobs of an object.

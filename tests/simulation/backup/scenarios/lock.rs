@@ -8,7 +8,7 @@ use crate::backup::subject::OPERATOR_NAMESPACE;
 use crate::driver::Run;
 use crate::fault::delete;
 use graph_backup_operator::api::names::cluster_lock;
-use graph_backup_operator::cluster_lock::HOLDER_UID_LABEL;
+use graph_backup_operator::controller::lock::HOLDER_UID_LABEL;
 use serde_json::json;
 
 pub fn the_holder_of_the_lock_is_gone() -> Scenario {

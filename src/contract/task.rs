@@ -1,0 +1,172 @@
+//! What the controller asks of the agent: the contract from operator to Job.
+
+pub use crate::api::Parent;
+use crate::api::{Fence, Owner, StoreId, Verification};
+use crate::discovery::SourceUri;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::num::NonZeroU64;
+
+/// Environment variable that holds the run as one JSON object ([`BackupRun`] or [`InspectRun`]).
+pub const RUN_VARIABLE: &str = "GRAPHBACKUP_RUN";
+/// Environment variable that holds the UID of the pod, from the downward API.
+pub const POD_UID_VARIABLE: &str = "GRAPHBACKUP_POD_UID";
+/// Where the target claim is mounted in every agent's pod.
+pub const TARGET_MOUNT: &str = "/target";
+/// Where the volume of a stopped member is mounted, for a cold copy.
+pub const SOURCE_MOUNT: &str = "/source";
+/// Folder of the emptyDir into which the init container copies the operator's binary.
+pub const AGENT_MOUNT: &str = "/graphbackup";
+/// File name of the binary in [`AGENT_MOUNT`].
+pub const BINARY_NAME: &str = "graph-backup-operator";
+
+/// What a Job can be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Make an attempt.
+    Backup,
+    /// Say whether a cold copy can be made.
+    Check,
+    /// Say whether an attempt published.
+    Inspect,
+    /// Remove the files of a deleted object.
+    Prune,
+}
+
+impl Task {
+    /// The agent's subcommand, and the value of the label of Job and pod.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Check => "check",
+            Self::Inspect => "inspect",
+            Self::Prune => "prune",
+        }
+    }
+}
+
+/// Full or incremental, in the tool's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// A copy of the whole store.
+    Full,
+    /// The transactions since an earlier point, replayed over a copy of it.
+    Incremental,
+}
+
+impl Mode {
+    /// What `{mode}` in the tool's command becomes: `-{mode}` gives `-full`.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+        }
+    }
+}
+
+/// Where on the target claim a point lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// `spec.target.directory`: relative path below the claim's root, may be empty.
+    pub directory: String,
+    /// Store id of the cluster; names the folder that holds the cluster's points.
+    pub cluster: StoreId,
+    /// Name of the point: one folder name.
+    pub point: String,
+}
+
+/// `<directory>/<store id>/<point>`, relative to the claim's root.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.directory.is_empty() {
+            write!(f, "{}/", self.directory)?;
+        }
+        write!(f, "{}/{}", self.cluster, self.point)
+    }
+}
+
+/// What an attempt copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Plan {
+    /// The whole store.
+    Full,
+    /// The transactions since the parent, over a copy of it.
+    #[serde(rename_all = "camelCase")]
+    Incremental {
+        /// Where it starts from.
+        parent: Parent,
+        /// Whether the whole store is copied instead when that cannot be done.
+        or_full: bool,
+    },
+    /// The whole store, from the volume of a member that is stopped.
+    #[serde(rename_all = "camelCase")]
+    Cold {
+        /// Folder of the store on that volume, relative to its root.
+        store_path: String,
+        /// Whether that member is the only one of the database.
+        alone: bool,
+    },
+}
+
+/// One attempt of one backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupRun {
+    /// The object that asked.
+    pub owner: Owner,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// Where the database is, for reading the fence.
+    pub source: SourceUri,
+    /// Cluster name, with `ha://` only.
+    pub cluster_name: Option<String>,
+    /// The master that the controller found. The agent refuses to start the tool if the fence has moved since.
+    pub fence: Fence,
+    /// What is copied.
+    pub plan: Plan,
+    /// Command of the tool with its placeholders: `{mode}`, `{host}`, `{port}`, `{target}`, `{clusterName}`.
+    pub command: Vec<String>,
+    /// Command that opens a copy of the store, with `verification: Boot`; placeholder `{store}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_command: Option<Vec<String>>,
+    /// The most bytes a second that the tool may take from the member; its connection then goes through the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_limit: Option<NonZeroU64>,
+    /// Where to publish.
+    pub place: Place,
+    /// How the copy is checked before it is published.
+    pub verification: Verification,
+    /// Seconds that the whole attempt may take.
+    pub deadline_seconds: u64,
+    /// Image of the tool as the pod names it, for the manifest.
+    pub image: String,
+}
+
+/// The end of a deleted object's files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PruneRun {
+    /// The object whose files are removed.
+    pub owner: Owner,
+    /// Where its point and its partials may be: one place for each store that its attempts found.
+    pub places: Vec<Place>,
+}
+
+/// A question to the volume: is there a published point of this object?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InspectRun {
+    /// The object whose point is looked for.
+    pub owner: Owner,
+    /// Where the point would be.
+    pub place: Place,
+    /// Whether a point that was made for another object counts too.
+    #[serde(default)]
+    pub adopt: bool,
+    /// Whether the target is looked at under the lock, and partials of the object are removed when it has no point: its run is
+    /// over then.
+    #[serde(default)]
+    pub clean: bool,
+}
