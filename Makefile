@@ -98,7 +98,17 @@ seeds: ## clusters of real members that start from copies of every kind; a quart
 	cargo test --locked --features integration --test integration seed:: -- --include-ignored --test-threads=1
 
 .PHONY: bench
-bench: ## what the agent, as shipped, adds to the tool's own run on a store of MIB=1024
+bench: overhead scale ## both benchmarks
+
+.PHONY: overhead
+overhead: ## what the agent, as shipped, adds to the tool's own run on a store of MIB=1024
 	e2e/neo4j/build
 	GBO_PROGRAM="$$(dirname "$$(e2e/image/build)")/graph-backup-operator" \
 		cargo bench --locked --profile dev --features integration --bench overhead -- $(or $(MIB),1024)
+
+.PHONY: scale
+scale: ## what the operator, as shipped, costs with OBJECTS=10000 finished backups in NAMESPACES=100
+	e2e/neo4j/build
+	GBO_PROGRAM="$$(dirname "$$(e2e/image/build)")/graph-backup-operator" GBO_CLUSTER_PROGRAMS="$$(e2e/programs)" \
+		OBJECTS=$(OBJECTS) NAMESPACES=$(NAMESPACES) BACKUPS=$(BACKUPS) SCOPE=$(SCOPE) \
+		cargo bench --locked --profile dev --features integration --bench scale

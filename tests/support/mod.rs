@@ -9,7 +9,7 @@
 mod cluster;
 mod folder;
 mod member;
-mod ports;
+pub mod ports;
 mod process;
 mod zookeeper;
 

@@ -33,14 +33,24 @@ static STARTER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
 impl Process {
     /// Starts `program` in a process group of its own, with `log` for all its output.
     pub fn start(program: &Path, variables: &[(&str, String)], log: &Path) -> Self {
+        Self::start_with(program, &[], variables, log)
+    }
+
+    /// The same with arguments.
+    pub fn start_with(program: &Path, arguments: &[String], variables: &[(&str, String)], log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).process_group(0);
         let (answer, started) = mpsc::channel();
         STARTER.send((command, answer)).unwrap();
         Self { child: started.recv().unwrap().unwrap(), log: log.to_owned() }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGSTOP: alive, but silent.

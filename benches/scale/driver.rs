@@ -1,0 +1,162 @@
+//! Plays the Job controller, the kubelet and the agent for every Job, and notes when things happen.
+
+use chrono::Utc;
+use futures::StreamExt;
+use graph_backup_operator::api::{GraphBackup, Seed};
+use graph_backup_operator::backup::build::AGENT_CONTAINER;
+use graph_backup_operator::contract::task::{BackupRun, Mode, RUN_VARIABLE};
+use graph_backup_operator::contract::verdict::{Published, Verdict};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::Instant;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// Label of the backups whose times are noted.
+pub const PLAYED: &str = "scale.graphbackup.dev/played";
+
+/// What was seen, and when.
+#[derive(Debug)]
+pub enum Seen {
+    /// The Job is there.
+    Job(String, Instant),
+    /// The pod's end is about to be written.
+    PodEnded(String, Instant),
+    /// The Job's end was written.
+    JobComplete(String),
+    /// The backup is over.
+    Finished(String, Instant),
+}
+
+/// Plays until its receiver is gone.
+pub fn play(client: &Client) -> tokio::sync::mpsc::UnboundedReceiver<Seen> {
+    let (seen, receiver) = unbounded_channel();
+    tokio::spawn(jobs(client.clone(), seen.clone()));
+    tokio::spawn(backups(client.clone(), seen));
+    receiver
+}
+
+async fn jobs(client: Client, seen: UnboundedSender<Seen>) {
+    let mut known = HashSet::new();
+    let all: Api<PartialObjectMeta<Job>> = Api::all(client.clone());
+    let mut events = watch(all, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        let (Ok(Event::Apply(job) | Event::InitApply(job)), now) = (event, Instant::now()) else { continue };
+        if known.insert(job.uid().unwrap()) {
+            seen.send(Seen::Job(backup_of(&job), now)).ok();
+            tokio::spawn(run(client.clone(), job, seen.clone()));
+        }
+    }
+}
+
+fn backup_of(job: &PartialObjectMeta<Job>) -> String {
+    job.owner_references()[0].name.clone()
+}
+
+async fn backups(client: Client, seen: UnboundedSender<Seen>) {
+    let config = watcher::Config::default().labels(PLAYED);
+    let mut events = watch(Api::<GraphBackup>::all(client), config).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        let (Ok(Event::Apply(backup) | Event::InitApply(backup)), now) = (event, Instant::now()) else { continue };
+        if backup.status.as_ref().is_some_and(|status| status.completion_time.is_some()) {
+            seen.send(Seen::Finished(backup.name_any(), now)).ok();
+        }
+    }
+}
+
+/// What a real cluster writes of a Job that succeeds, in the same order.
+async fn run(client: Client, job: PartialObjectMeta<Job>, seen: UnboundedSender<Seen>) {
+    let (namespace, name) = (job.namespace().unwrap(), job.name_any());
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(client, &namespace);
+    let job = jobs.get(&name).await.unwrap();
+    let start = Utc::now();
+    let of_job = async |status: Value| {
+        jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await.unwrap();
+    };
+    let of_pod = async |status: Value| {
+        pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await.unwrap();
+    };
+    pods.create(&PostParams::default(), &pod_of(&job)).await.unwrap();
+    of_job(json!({"startTime": start, "active": 1, "ready": 0, "terminating": 0})).await;
+    let running = json!({"running": {"startedAt": start}});
+    of_pod(json!({"phase": "Running", "containerStatuses": [container(&running)]})).await;
+    of_job(json!({"ready": 1})).await;
+    let backup = job.owner_references()[0].name.clone();
+    let message = serde_json::to_string(&verdict(&job)).unwrap();
+    let now = Utc::now();
+    let over = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": start, "finishedAt": now}});
+    seen.send(Seen::PodEnded(backup.clone(), Instant::now())).ok();
+    of_pod(json!({"phase": "Succeeded", "containerStatuses": [container(&over)]})).await;
+    let met = condition("SuccessCriteriaMet");
+    of_job(json!({"active": 0, "ready": 0, "conditions": [met],
+                  "uncountedTerminatedPods": {"succeeded": [uid_of(&pods, &name).await]}}))
+    .await;
+    of_job(json!({"completionTime": now, "succeeded": 1, "uncountedTerminatedPods": {"succeeded": null},
+                  "conditions": [met, condition("Complete")]}))
+    .await;
+    seen.send(Seen::JobComplete(backup)).ok();
+}
+
+async fn uid_of(pods: &Api<Pod>, name: &str) -> String {
+    pods.get_metadata(name).await.unwrap().uid().unwrap()
+}
+
+fn condition(kind: &str) -> Value {
+    json!({"type": kind, "status": "True", "reason": "CompletionsReached", "lastTransitionTime": Utc::now()})
+}
+
+fn container(state: &Value) -> Value {
+    json!({"name": AGENT_CONTAINER, "state": state, "image": "tool", "imageID": "", "ready": false, "restartCount": 0})
+}
+
+/// The Job's pod, under the Job's name.
+fn pod_of(job: &Job) -> Pod {
+    let template = job.spec.as_ref().unwrap().template.clone();
+    let mut labels = template.metadata.unwrap().labels.unwrap();
+    labels.insert("batch.kubernetes.io/job-name".to_owned(), job.name_any());
+    let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": job.name_any(), "uid": job.uid().unwrap(), "controller": true});
+    serde_json::from_value(json!({
+        "metadata": {"name": job.name_any(), "labels": labels, "ownerReferences": [owner],
+                     "finalizers": ["batch.kubernetes.io/job-tracking"]},
+        "spec": template.spec.unwrap(),
+    }))
+    .unwrap()
+}
+
+/// What the agent of the Job reports when all went well.
+fn verdict(job: &Job) -> Verdict {
+    let container = &job.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0];
+    let run = container.env.iter().flatten().find(|variable| variable.name == RUN_VARIABLE).unwrap();
+    let run: BackupRun = serde_json::from_str(&run.value.as_ref().unwrap().replace("$$", "$")).unwrap();
+    Verdict::Published(Box::new(Published {
+        mode: Mode::Full,
+        depth: 0,
+        parent: None,
+        fell_back: None,
+        shared_bytes: 0,
+        copied_by: None,
+        boot: None,
+        seed: Some(Seed::COMPLETE),
+        free_bytes: Some(2 << 30),
+        earlier: None,
+        owner_uid: run.owner.uid,
+        attempt: run.attempt,
+        manifest_digest: format!("sha256:{}", "5f".repeat(32)),
+        store_id: run.place.cluster,
+        last_transaction: 42,
+        files: 29,
+        bytes: 3 << 20,
+        data_from: Utc::now(),
+        data_to: Utc::now(),
+        fence_before: run.fence.clone(),
+        fence_after: run.fence,
+        verified: true,
+    }))
+}
