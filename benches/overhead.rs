@@ -109,7 +109,7 @@ impl Bench {
 
     fn tool_alone(&self) -> (f64, f64) {
         let folder = fresh_folder("tool-alone");
-        let member = self.located.fence.endpoint();
+        let member = self.located.mastership.endpoint();
         let store = folder.join("store");
         let mut tool = Command::new(home().join("bin/neo4j-backup"));
         tool.args(["-full", "-from", &format!("single://{}:{}", member.host, member.port), "-to"]).arg(&store);
@@ -142,7 +142,7 @@ impl Bench {
             attempt: 1,
             source: self.source.clone(),
             cluster_name: None,
-            fence: self.located.fence.clone(),
+            mastership: self.located.mastership.clone(),
             plan: Plan::Full,
             command: command.map(String::from).to_vec(),
             bandwidth_limit: None,

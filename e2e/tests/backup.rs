@@ -1,7 +1,7 @@
 //! A full backup, end to end.
 
 use crate::support::{Backup, Copy, Database, OPERATOR_NAMESPACE, TOOL_IMAGE, claim, client, kubectl, marker};
-use graph_backup_operator::api::{Fence, condition};
+use graph_backup_operator::api::{Mastership, condition};
 use serde_json::json;
 
 #[tokio::test]
@@ -36,8 +36,8 @@ async fn a_backup_taken_while_the_database_is_written_to_holds_all_that_was_comm
     let (manifest, digest) = copy.manifest(&client).await;
     assert_eq!(digest, point.manifest_digest);
     assert_eq!(manifest.owner.uid, backup.uid().await);
-    assert_eq!(manifest.fence_before, manifest.fence_after);
-    assert!(matches!(manifest.fence_after, Fence::Master(_)));
+    assert_eq!(manifest.mastership_before, manifest.mastership_after);
+    assert!(matches!(manifest.mastership_after, Mastership::Master(_)));
     assert_eq!((manifest.store_id, manifest.last_transaction), (point.store_id, point.last_transaction));
     assert_eq!(manifest.bytes, manifest.files.iter().map(|file| file.bytes).sum::<u64>());
     let columns = kubectl(&["-n", "graph", "get", "gb", "whole", "-o", "wide"]);

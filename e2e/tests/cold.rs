@@ -65,7 +65,7 @@ async fn one_member_is_copied_while_the_others_serve_and_incrementals_build_on_i
     let copy = Copy { claim: CLAIM, directory: status.directory.as_deref().unwrap() };
     assert_eq!(copy.count(&client, &before).await, 300);
     let (manifest, _) = copy.manifest(&client).await;
-    assert_eq!((manifest.tool, manifest.fence_before), (None, manifest.fence_after));
+    assert_eq!((manifest.tool, manifest.mastership_before), (None, manifest.mastership_after));
 
     let database = Database::ready(&client).await;
     let later = marker("later");

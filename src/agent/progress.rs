@@ -28,8 +28,8 @@ pub enum Step {
     Lock,
     /// Looks for a point that an earlier attempt published.
     Recognise,
-    /// Reads the fence right before the tool.
-    FenceBefore,
+    /// Reads the mastership right before the tool.
+    MastershipBefore,
     /// Finds the parent of an incremental backup and proves that the master shares its history.
     Parent,
     /// Copies the parent's store forward.
@@ -48,8 +48,8 @@ pub enum Step {
     Judge,
     /// Judges by its logs whether a cluster can start from the copy, and mends what can be mended.
     Seed,
-    /// Reads the fence right after the tool.
-    FenceAfter,
+    /// Reads the mastership right after the tool.
+    MastershipAfter,
     /// Waits until everything that was written has reached the device.
     WriteBack,
     /// Hashes every file and flushes it to the device.

@@ -3,15 +3,15 @@
 use crate::agent::store::files;
 use crate::agent::store::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
 use crate::api::Owner;
-use crate::api::{Endpoint, Fence, ProbeMark, Seed, Source, StoreId};
+use crate::api::{Endpoint, Mastership, ProbeMark, Seed, Source, StoreId};
 use crate::contract::task::Mode;
 use chrono::DateTime;
 
 pub(super) const STORE_ID: StoreId =
     StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
 
-pub(super) fn fence() -> Fence {
-    Fence::Probe(ProbeMark { endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 }, store_id: STORE_ID })
+pub(super) fn mastership() -> Mastership {
+    Mastership::Probe(ProbeMark { endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 }, store_id: STORE_ID })
 }
 
 pub(super) fn owner() -> Owner {
@@ -38,8 +38,8 @@ pub(super) fn manifest() -> Manifest {
         last_transaction: 6,
         data_from: DateTime::from_timestamp(1_795_500_000, 0).unwrap(),
         data_to: DateTime::from_timestamp(1_795_500_010, 0).unwrap(),
-        fence_before: fence(),
-        fence_after: fence(),
+        mastership_before: mastership(),
+        mastership_after: mastership(),
         tool: Some(ToolRecord {
             image: "neo4j:1.8".into(),
             command: vec!["neo4j-backup".into()],

@@ -1,6 +1,6 @@
 //! `GraphBackup`: one backup, run once. When it succeeded it is the recovery point.
 
-use super::fence::Fence;
+use super::mastership::Mastership;
 use super::parts::{Deadlines, Retry, Source, Target, Tool, Workload};
 use super::seed::Seed;
 use super::store_id::StoreId;
@@ -245,9 +245,9 @@ pub struct Attempt {
     /// The member that is stopped, for a cold copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StoppedMember>,
-    /// The fence when the attempt was decided: the master, and what tells it from itself after a step-down.
-    #[schemars(schema_with = "fence_schema")]
-    pub fence: Fence,
+    /// The mastership when the attempt was decided: the master, and what tells it from itself after a step-down.
+    #[schemars(schema_with = "mastership_schema")]
+    pub mastership: Mastership,
     /// When the attempt was decided.
     pub start_time: DateTime<Utc>,
     /// When its failure was seen.
@@ -421,7 +421,7 @@ pub struct Point {
     pub owner_uid: Option<String>,
 }
 
-/// The fence is the operator's own note to itself: stored whole, shaped by [`Fence`], not by the schema.
-fn fence_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+/// The mastership is the operator's own note to itself: stored whole, shaped by [`Mastership`], not by the schema.
+fn mastership_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }

@@ -3,8 +3,8 @@
 mod bandwidth;
 pub mod condition;
 mod crds;
-mod fence;
 mod graph_backup;
+mod mastership;
 pub mod names;
 mod owner;
 mod parts;
@@ -15,11 +15,11 @@ mod time;
 
 pub use bandwidth::parse_bandwidth;
 pub use crds::crds_yaml;
-pub use fence::{Endpoint, Fence, FenceToken, Incarnation, Movement, ProbeMark};
 pub use graph_backup::{
     Attempt, BackupType, Boot, Cold, CopiedBy, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus,
     IfMaster, Inspection, Method, Parent, Phase, Point, StoppedMember, Verification,
 };
+pub use mastership::{Endpoint, Incarnation, Mastership, MastershipToken, Movement, ProbeMark};
 pub use owner::Owner;
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use reason::{Reason, Remedy};

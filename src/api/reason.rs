@@ -59,8 +59,8 @@ reasons! {
     StartingMember => Retry,
     /// The files of the point are being removed.
     Pruning => Retry,
-    /// The two readings of the fence are equal.
-    FenceUnmoved => Retry,
+    /// The two readings of the mastership are equal.
+    MasterUnchanged => Retry,
     /// `single://` names a member directly: whether the master changed cannot be seen.
     NotObservable => Retry,
     /// Every file of the point was read back and agrees with the manifest.

@@ -53,7 +53,7 @@ pub fn backup_job(
         attempt: attempt.number,
         source: backup.source.clone(),
         cluster_name: backup.cluster_name.clone(),
-        fence: attempt.fence.clone(),
+        mastership: attempt.mastership.clone(),
         plan: plan(backup, attempt),
         command: backup.command.clone(),
         place: backup.place(attempt.store_id),

@@ -296,7 +296,7 @@ fn tell(owner: &Owner, step: &Step, metrics: &Metrics) {
     match step {
         Step::Wait(waiting) => tracing::debug!(backup = name, reason = %waiting.reason, "waits: {}", waiting.message),
         Step::Start { attempt, .. } => {
-            tracing::info!(backup = name, attempt = attempt.number, job = attempt.job, master = %attempt.fence.endpoint(), "attempt started");
+            tracing::info!(backup = name, attempt = attempt.number, job = attempt.job, master = %attempt.mastership.endpoint(), "attempt started");
         }
         Step::Inspect(inspection) => {
             tracing::info!(backup = name, job = inspection.job, "the verdict is lost: the volume is asked");

@@ -11,7 +11,7 @@ use super::step::{LOOK_WHILE_RUNNING, Pass, look_again, may_be_uncreated, out_of
 use super::validate::ValidBackup;
 use super::world::{Ground, JobRef, JobState, PodStart, Site, SiteLock, World};
 use crate::api::{
-    Attempt, BackupType, Fence, GraphBackupStatus, Inspection, Movement, Reason, Remedy, names, now_seconds,
+    Attempt, BackupType, GraphBackupStatus, Inspection, Mastership, Movement, Reason, Remedy, names, now_seconds,
 };
 use crate::backup::decide::inspection::Next;
 use crate::backup::decide::pod_start::time_to_start;
@@ -175,7 +175,7 @@ fn next_attempt(pass: &Pass<'_>, site: Site) -> Attempt {
         store_id: site.located.store_id,
         parent: site.parent,
         stopped: site.stopped,
-        fence: site.located.fence,
+        mastership: site.located.mastership,
         start_time: now_seconds(now),
         completion_time: None,
         reason: None,
@@ -312,7 +312,7 @@ pub fn running(status: &GraphBackupStatus) -> Waiting {
         Some(Attempt { stopped: Some(stopped), job, .. }) => {
             format!("Job {job} copies the store of pod {}, which is stopped", stopped.pod)
         }
-        Some(attempt) => format!("Job {} copies from {}", attempt.job, attempt.fence.endpoint()),
+        Some(attempt) => format!("Job {} copies from {}", attempt.job, attempt.mastership.endpoint()),
         None => String::new(),
     };
     Waiting { reason: Reason::Running, message, look_again: DEADLINE_MARGIN }
@@ -417,12 +417,12 @@ fn judge(pass: &Pass<'_>, attempt: &Attempt, verdict: Verdict, pod_uid: Option<S
         let message = format!("the copy is of store {}, the cluster has store {}", point.store_id, attempt.store_id);
         return refuse(Reason::StoreMismatch, message);
     }
-    if let Movement::Moved(how) = point.fence_before.movement(&point.fence_after) {
+    if let Movement::Moved(how) = point.mastership_before.movement(&point.mastership_after) {
         return refuse(Reason::MasterChanged, format!("while the tool ran, {how}"));
     }
-    // A point that an earlier attempt published carries that attempt's fence.
+    // A point that an earlier attempt published carries that attempt's mastership.
     let decided = pass.status.attempts.iter().find(|a| a.number == point.attempt);
-    match decided.map(|a| a.fence.movement(&point.fence_before)) {
+    match decided.map(|a| a.mastership.movement(&point.mastership_before)) {
         Some(Movement::None) => Step::Succeed(point),
         Some(Movement::Moved(how)) => {
             refuse(Reason::MasterChanged, format!("between the look-up and the start of the tool, {how}"))
@@ -471,9 +471,9 @@ fn jitter(uid: &str, attempt: u32, base: Duration) -> Duration {
     base * spread / 1024
 }
 
-/// Whether a fence can show that the master did not change.
-pub fn observable(fence: &Fence) -> bool {
-    matches!(fence, Fence::Master(_))
+/// Whether a mastership can show that the master did not change.
+pub fn observable(mastership: &Mastership) -> bool {
+    matches!(mastership, Mastership::Master(_))
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use super::validate::ValidBackup;
 use super::world::{Adoption, Ground, JobRef, JobState, MemberState, Site, SiteLock, World};
 use crate::api::Owner;
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, check_job, prune_job};
-use crate::api::{Attempt, BackupType, Cold, Fence, GraphBackup, GraphBackupStatus, ProbeMark, StoppedMember, StoreId};
+use crate::api::{
+    Attempt, BackupType, Cold, GraphBackup, GraphBackupStatus, Mastership, ProbeMark, StoppedMember, StoreId,
+};
 use crate::backup::decide::cold;
 use crate::backup::decide::removal::Remains;
 use crate::contract::task::Task;
@@ -277,17 +279,17 @@ async fn choose(eyes: &Eyes<'_>, backup: &ValidBackup, cold: &Cold, located: &Lo
         Ok(members) => members,
         Err(error) => return Ok(Choice::Nobody(Ground::NotFound(error))),
     };
-    let master = match &located.fence {
-        Fence::Master(token) => Some(token.member_id),
-        Fence::Probe(_) => None,
+    let master = match &located.mastership {
+        Mastership::Master(token) => Some(token.member_id),
+        Mastership::Probe(_) => None,
     };
     let (id, endpoint) = match cold::registration(cold, &candidate, &members, master) {
         Ok(registered) => registered,
         Err(problem) => return unfit(problem),
     };
     // The store is told by the member it was: which one is master does not matter to it.
-    let fence = Fence::Probe(ProbeMark { endpoint, store_id: located.store_id });
-    let located = Located { store_id: located.store_id, fence };
+    let mastership = Mastership::Probe(ProbeMark { endpoint, store_id: located.store_id });
+    let located = Located { store_id: located.store_id, mastership };
     Ok(Choice::Member(cold::to_be_stopped(&candidate, id), located))
 }
 

@@ -100,7 +100,7 @@ impl Writer<'_> {
             Some(last) => last.clone_from(attempt),
             None => self.status.attempts.push(attempt.clone()),
         }
-        self.status.master = Some(attempt.fence.endpoint().to_string());
+        self.status.master = Some(attempt.mastership.endpoint().to_string());
         self.status.directory = Some(backup.place(attempt.store_id).to_string());
         let waiting = running(self.status);
         self.in_progress(&waiting);
@@ -166,7 +166,7 @@ impl Writer<'_> {
             attempt.completion_time.get_or_insert(ended);
         }
         self.status.phase = Some(Phase::Succeeded);
-        self.status.master = Some(point.fence_after.endpoint().to_string());
+        self.status.master = Some(point.mastership_after.endpoint().to_string());
         self.status.directory = Some(backup.place(point.store_id).to_string());
         self.status.size = Some(human_size(point.bytes));
         self.status.free = point.free_bytes.map(human_size);
@@ -197,11 +197,11 @@ impl Writer<'_> {
         self.set(RECONCILING, Truth::False, reason, "");
         self.set(STALLED, Truth::False, reason, "");
         self.set(SUCCEEDED, Truth::True, reason, &message);
-        if observable(&point.fence_after) {
+        if observable(&point.mastership_after) {
             self.set(
                 MASTER_STABLE,
                 Truth::True,
-                Reason::FenceUnmoved,
+                Reason::MasterUnchanged,
                 "the master was the same right before and right after the tool",
             );
         } else {

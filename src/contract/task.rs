@@ -1,7 +1,7 @@
 //! What the controller asks of the agent: the contract from operator to Job.
 
 pub use crate::api::Parent;
-use crate::api::{Fence, Owner, StoreId, Verification};
+use crate::api::{Mastership, Owner, StoreId, Verification};
 use crate::discovery::SourceUri;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -118,12 +118,12 @@ pub struct BackupRun {
     pub owner: Owner,
     /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// Where the database is, for reading the fence.
+    /// Where the database is, for reading the mastership.
     pub source: SourceUri,
     /// Cluster name, with `ha://` only.
     pub cluster_name: Option<String>,
-    /// The master that the controller found. The agent refuses to start the tool if the fence has moved since.
-    pub fence: Fence,
+    /// The master that the controller found. The agent refuses to start the tool if the mastership has changed since.
+    pub mastership: Mastership,
     /// What is copied.
     pub plan: Plan,
     /// Command of the tool with its placeholders: `{mode}`, `{host}`, `{port}`, `{target}`, `{clusterName}`.

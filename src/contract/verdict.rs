@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::task::{Mode, Parent};
-use crate::api::{Boot, CopiedBy, Fence, Seed, StoreId};
+use crate::api::{Boot, CopiedBy, Mastership, Seed, StoreId};
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub const MESSAGE_PATH: &str = "/dev/termination-log";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
-    /// A point of this object is on the volume, whole and fenced.
+    /// A point of this object is on the volume, whole and proved.
     Published(Box<Published>),
     /// There is none, and this is why.
     Failed(Failure),
@@ -74,10 +74,10 @@ pub struct Published {
     /// A point of an earlier object of the same namespace and name, as `spec.adopt` names it: `<store id>/<folder>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier: Option<String>,
-    /// Fence right before the tool.
-    pub fence_before: Fence,
-    /// Fence right after the tool.
-    pub fence_after: Fence,
+    /// Mastership right before the tool.
+    pub mastership_before: Mastership,
+    /// Mastership right after the tool.
+    pub mastership_after: Mastership,
     /// Whether every file was read back from the volume and agreed with the manifest.
     pub verified: bool,
 }
@@ -113,7 +113,7 @@ mod tests {
 
     const STORE: &str = "0000000000000001-0000000000000002";
 
-    fn fence() -> Value {
+    fn mastership() -> Value {
         json!({"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}})
     }
 
@@ -122,7 +122,7 @@ mod tests {
             "ownerUid": "backup-uid", "attempt": 1, "manifestDigest": "sha256:0", "mode": "Full", "depth": 0,
             "storeId": STORE, "lastTransaction": 6, "files": 1, "bytes": 69, "sharedBytes": 0,
             "dataFrom": "2026-11-24T06:00:00Z", "dataTo": "2026-11-24T06:00:10Z",
-            "fenceBefore": fence(), "fenceAfter": fence(), "verified": true,
+            "mastershipBefore": mastership(), "mastershipAfter": mastership(), "verified": true,
         }))
         .unwrap();
         change(&mut point);

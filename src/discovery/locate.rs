@@ -5,7 +5,7 @@ use super::{
     ensemble::{Ensemble, EnsembleError, Znode},
     znode::{self, Pointer, ZnodeError},
 };
-use crate::api::{Endpoint, Fence, FenceToken, Incarnation, StoreId};
+use crate::api::{Endpoint, Incarnation, Mastership, MastershipToken, StoreId};
 use futures::try_join;
 
 /// The database's own default of `ha.cluster_name`.
@@ -17,7 +17,7 @@ const READINGS: usize = 2;
 /// How many top-level znodes are looked into to say which clusters there are, when the one asked for is missing.
 const NEIGHBOURS: usize = 16;
 
-/// Finds the master of a cluster and its fence token, all in one session.
+/// Finds the master of a cluster and its mastership token, all in one session.
 ///
 /// The master is the member that `master-rebound` names, if it is registered and takes part in elections: each member that
 /// starts as master writes its id there (Neo4j 1.2 to 1.8). The election itself cannot be recomputed from outside without
@@ -142,7 +142,7 @@ impl LookUp<'_> {
             return Err(Halt::Unsettled(self.election("the master changed while it was read".to_owned())));
         }
         let token = token(&cluster, &claim, &election, endpoint);
-        Ok(Located { store_id: cluster.store_id, fence: Fence::Master(token) })
+        Ok(Located { store_id: cluster.store_id, mastership: Mastership::Master(token) })
     }
 
     /// The member that `master-rebound` names, as far as it is there.
@@ -300,7 +300,7 @@ impl LookUp<'_> {
     }
 }
 
-fn token(cluster: &Cluster, claim: &Claim, election: &Znode, endpoint: Endpoint) -> FenceToken {
+fn token(cluster: &Cluster, claim: &Claim, election: &Znode, endpoint: Endpoint) -> MastershipToken {
     let incarnation = Incarnation {
         server_created_at: claim.server.created_at,
         server_session: claim.server.session,
@@ -309,7 +309,7 @@ fn token(cluster: &Cluster, claim: &Claim, election: &Znode, endpoint: Endpoint)
         rebound_modified_at: claim.rebound.modified_at,
         cluster_modified_at: cluster.modified_at,
     };
-    FenceToken {
+    MastershipToken {
         member_id: claim.id,
         endpoint,
         server_created: claim.server.created,

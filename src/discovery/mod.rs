@@ -1,4 +1,4 @@
-//! Where the database is: source URIs, the znodes that its members publish, the master, and the fence token.
+//! Where the database is: source URIs, the znodes that its members publish, the master, and the mastership token.
 //!
 //! Callers use [`Network`] through [`Discovery`]; a test puts its own [`Discovery`] or its own [`ensemble::Ensemble`]
 //! in its place. Nothing here ever writes to ZooKeeper.

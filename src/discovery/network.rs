@@ -7,7 +7,7 @@ use super::{
     probe::{self, ProbeError, Transaction},
     resolve::{ResolveError, Resolver},
 };
-use crate::api::{Endpoint, Fence, ProbeMark, StoreId};
+use crate::api::{Endpoint, Mastership, ProbeMark, StoreId};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared, join_all},
@@ -35,8 +35,8 @@ const DIAGNOSED_SERVERS: usize = 7;
 pub struct Located {
     /// Identity of the database; names the cluster among all clusters.
     pub store_id: StoreId,
-    /// The member to back up (`fence.endpoint()`: host and backup port) and what must not move meanwhile.
-    pub fence: Fence,
+    /// The member to back up (`mastership.endpoint()`: host and backup port) and what must not move meanwhile.
+    pub mastership: Mastership,
 }
 
 /// A member that is registered in ZooKeeper.
@@ -240,7 +240,7 @@ impl Network {
             error = match probe::store_id(address).await {
                 Ok(store_id) => {
                     let mark = ProbeMark { endpoint: member.clone(), store_id };
-                    return Ok(Located { store_id, fence: Fence::Probe(mark) });
+                    return Ok(Located { store_id, mastership: Mastership::Probe(mark) });
                 }
                 Err(ProbeError::Foreign(detail)) => {
                     return Err(DiscoveryError::NotABackupServer { member: member.clone(), detail });

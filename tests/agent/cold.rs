@@ -60,7 +60,10 @@ fn the_store_of_a_stopped_member_becomes_a_point_and_stays_as_it_was() {
     assert_eq!(scene.tool_runs(), 0);
     let manifest = scene.manifest();
     assert_eq!(manifest.tool, None);
-    assert_eq!((&manifest.fence_before, &manifest.fence_after), (&scene.run.fence, &scene.run.fence));
+    assert_eq!(
+        (&manifest.mastership_before, &manifest.mastership_after),
+        (&scene.run.mastership, &scene.run.mastership)
+    );
     let store = scene.point_folder().join("store");
     assert_eq!(fs::read(store.join("index/lucene-store.db")).unwrap(), b"index");
     // The volume can be asked for it like for any other.

@@ -169,14 +169,14 @@ fn an_incremental_point_is_whole_and_leaves_its_parent_alone() {
     let steps: Vec<_> = ended.map(|line| line["step"].as_str().unwrap().to_owned()).collect();
     let expected = [
         "lock",
-        "fence-before",
+        "mastership-before",
         "parent",
         "forward",
         "compare",
         "tool",
         "judge",
         "seed",
-        "fence-after",
+        "mastership-after",
         "write-back",
         "hash",
         "manifest",

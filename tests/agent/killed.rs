@@ -40,7 +40,8 @@ fn killed_when(step: &str, event: &str) {
     assert!(running.reaches(step, event), "{step} {event}");
     running.kill();
     check_truth(&scene);
-    if ["lock", "fence-before", "tool", "judge", "fence-after", "hash"].contains(&step) && event == "started" {
+    if ["lock", "mastership-before", "tool", "judge", "mastership-after", "hash"].contains(&step) && event == "started"
+    {
         assert!(!scene.point_folder().exists(), "the kill at {step} came too late to mean anything");
     }
     check_next_attempt(&mut scene);
@@ -57,10 +58,10 @@ macro_rules! killed_at {
 
 killed_at! {
     at_lock: "lock", "started";
-    at_fence_before: "fence-before", "started";
+    at_mastership_before: "mastership-before", "started";
     at_tool: "tool", "started";
     at_judge: "judge", "started";
-    at_fence_after: "fence-after", "started";
+    at_mastership_after: "mastership-after", "started";
     at_hash: "hash", "started";
     after_hash: "hash", "ended";
     at_manifest: "manifest", "started";

@@ -56,7 +56,7 @@ fn what_the_master_cannot_show_any_more_is_told_and_no_failure() {
 fn a_master_that_does_not_answer_for_a_while_costs_no_copy() {
     let scene = scene();
     let mut running = changed_after_the_copy(&scene, || scene.member.hangs_up(true));
-    assert!(running.reaches("fence-after", "started"));
+    assert!(running.reaches("mastership-after", "started"));
     let before = scene.member.questions();
     eventually("the member was asked again", || scene.member.questions() >= before + 3);
     scene.member.hangs_up(false);
@@ -68,7 +68,7 @@ fn a_master_that_does_not_answer_for_a_while_costs_no_copy() {
 fn a_master_that_changed_meanwhile_is_not_waited_for() {
     let scene = scene();
     let mut running = changed_after_the_copy(&scene, || scene.member.hangs_up(true));
-    assert!(running.reaches("fence-after", "started"));
+    assert!(running.reaches("mastership-after", "started"));
     scene.member.now_serves(crate::scene::OTHER_STORE_ID);
     scene.member.hangs_up(false);
     running.finish().failed(Reason::MasterChanged);

@@ -27,7 +27,10 @@ fn a_published_point_carries_its_evidence() {
     assert_eq!((published.owner_uid.as_str(), published.attempt), (BACKUP_UID, 1));
     assert_eq!((published.store_id, published.last_transaction), (STORE_ID, 6));
     assert_eq!((published.files, published.bytes, published.verified), (4, 69 + 6 + LOG.len() as u64, true));
-    assert_eq!((&published.fence_before, &published.fence_after), (&scene.run.fence, &scene.run.fence));
+    assert_eq!(
+        (&published.mastership_before, &published.mastership_after),
+        (&scene.run.mastership, &scene.run.mastership)
+    );
     assert!(published.data_from < published.data_to);
     let paths: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["index/lucene-store.db", "neostore", "neostore.nodestore.db", "nioneo_logical.log.v2"]);
@@ -85,11 +88,11 @@ fn the_log_tells_each_step_its_seconds_and_the_tools_progress() {
     let steps: Vec<_> = ended.iter().map(|line| line["step"].as_str().unwrap()).collect();
     let expected = [
         "lock",
-        "fence-before",
+        "mastership-before",
         "tool",
         "judge",
         "seed",
-        "fence-after",
+        "mastership-after",
         "hash",
         "manifest",
         "verify",
@@ -114,7 +117,7 @@ fn without_verification_nothing_is_claimed_to_be_verified() {
 }
 
 #[test]
-fn a_fence_that_moved_before_the_tool_starts_nothing() {
+fn a_mastership_that_changed_before_the_tool_starts_nothing() {
     let scene = Scene::with_tool(GOOD_TOOL);
     scene.member.now_serves(OTHER_STORE_ID);
     let failure = scene.backup("pod-1").failed(Reason::MasterChanged);
@@ -123,7 +126,7 @@ fn a_fence_that_moved_before_the_tool_starts_nothing() {
 }
 
 #[test]
-fn a_fence_that_moved_while_the_tool_ran_makes_no_point() {
+fn a_mastership_that_changed_while_the_tool_ran_makes_no_point() {
     let tool = format!("{GOOD_TOOL}\ntouch \"$scene/copied\"\nwhile [ ! -e \"$scene/go\" ]; do sleep 0.02; done");
     let scene = Scene::with_tool(&tool);
     let running = scene.start("pod-1");

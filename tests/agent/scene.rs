@@ -4,7 +4,7 @@ use crate::agent::{Outcome, Running};
 use crate::member::Member;
 use graph_backup_operator::agent::store::manifest::Manifest;
 use graph_backup_operator::api::Owner;
-use graph_backup_operator::api::{Endpoint, Fence, ProbeMark, StoreId, Verification};
+use graph_backup_operator::api::{Endpoint, Mastership, ProbeMark, StoreId, Verification};
 use graph_backup_operator::contract::task::{BackupRun, InspectRun, Place, Plan, PruneRun};
 use graph_backup_operator::discovery::SourceUri;
 use serde::Serialize;
@@ -69,7 +69,7 @@ impl Scene {
             attempt: 1,
             source: SourceUri::Single(endpoint.clone()),
             cluster_name: None,
-            fence: Fence::Probe(ProbeMark { endpoint, store_id: STORE_ID }),
+            mastership: Mastership::Probe(ProbeMark { endpoint, store_id: STORE_ID }),
             plan: Plan::Full,
             command: ["sh", tool.to_str().unwrap(), "{target}", "{mode}", "{host}:{port}"].map(String::from).to_vec(),
             place: Place { directory: "team/graph".into(), cluster: STORE_ID, point: POINT.into() },

@@ -8,7 +8,7 @@ use graph_backup_operator::agent::store::files;
 use graph_backup_operator::agent::store::manifest::Manifest;
 use graph_backup_operator::agent::store::transaction_log::{self, Commits, TransactionLog};
 use graph_backup_operator::api::{
-    Endpoint, Fence, MendedHeader, ProbeMark, Reason, Seed, SeedState, StoreId, Verification,
+    Endpoint, Mastership, MendedHeader, ProbeMark, Reason, Seed, SeedState, StoreId, Verification,
 };
 use graph_backup_operator::contract::failure::Failure;
 use graph_backup_operator::contract::task::{Mode, Parent, Plan};
@@ -54,7 +54,7 @@ fn scene(full: &str, incremental: &str) -> Scene {
     scene.member = Member::serving(RECORDED);
     let endpoint = Endpoint { host: "127.0.0.1".into(), port: scene.member.port };
     scene.run.source = format!("single://{endpoint}").parse().unwrap();
-    scene.run.fence = Fence::Probe(ProbeMark { endpoint, store_id: RECORDED });
+    scene.run.mastership = Mastership::Probe(ProbeMark { endpoint, store_id: RECORDED });
     scene.run.place.cluster = RECORDED;
     copy(&recorded(full), &scene.path("full"));
     serve(&scene.member, full);

@@ -76,7 +76,7 @@ fn is_kept_to_a_bandwidth() {
     let seconds = messages.find_map(|message| message.strip_prefix(&came)?.strip_suffix(" s")).unwrap();
     assert!((2.8..6.0).contains(&seconds.parse::<f64>().unwrap()), "{seconds}");
     let published = outcome.published();
-    assert_eq!(published.fence_after.endpoint().to_string(), member);
+    assert_eq!(published.mastership_after.endpoint().to_string(), member);
     let command = scene.manifest().tool.unwrap().command;
     assert!(command[4].starts_with("127.0.0.1:") && command[4] != member, "{command:?}");
 }

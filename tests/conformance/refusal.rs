@@ -63,7 +63,7 @@ fn condition() -> Value {
 fn attempt(number: usize) -> Value {
     json!({
         "number": number, "job": "one", "startTime": "2026-11-24T06:00:00Z", "message": "ö".repeat(1024),
-        "storeId": STORE, "fence": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
+        "storeId": STORE, "mastership": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
     })
 }
 

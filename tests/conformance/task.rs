@@ -137,7 +137,7 @@ fn job_of(owner: Value, task: Task) -> Value {
     let owner: GraphBackup = serde_json::from_value(owner).unwrap();
     let attempt: Attempt = serde_json::from_value(json!({
         "number": task.number(), "job": "one", "startTime": "2026-11-24T06:00:00Z",
-        "storeId": STORE, "fence": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
+        "storeId": STORE, "mastership": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
     }))
     .unwrap();
     let image = if task == Task::HasNoImage { "localhost/no-such-image:1" } else { IMAGE };

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// The object: one attempt is open, of the store and the fence that the seeds name.
+/// The object: one attempt is open, of the store and the mastership that the seeds name.
 static BACKUP: LazyLock<ValidBackup> = LazyLock::new(|| {
     let object: GraphBackup = serde_json::from_value(json!({
         "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
@@ -31,7 +31,7 @@ static STATUS: LazyLock<GraphBackupStatus> = LazyLock::new(|| {
     serde_json::from_value(json!({
         "startTime": "2026-11-24T06:00:00Z", "phase": "Running", "conditions": [],
         "attempts": [{"number": 1, "job": "nightly-1", "storeId": super::seeds::STORE_ID, "startTime": "2026-11-24T06:00:00Z",
-                      "fence": super::seeds::fence()}]
+                      "mastership": super::seeds::mastership()}]
     }))
     .unwrap()
 });

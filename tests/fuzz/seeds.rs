@@ -21,8 +21,8 @@ const LOGS: [&[u8]; 3] = [
     include_bytes!("../recorded/log/full-from-slave"),
 ];
 
-/// The fence of the object's attempt.
-pub fn fence() -> Value {
+/// The mastership of the object's attempt.
+pub fn mastership() -> Value {
     json!({"master": {
         "memberId": 1, "endpoint": {"host": "neo4j-0.neo4j", "port": 6362}, "serverCreated": 8, "electionCreated": 9,
         "rebound": 1, "reboundModified": 15, "clusterModified": 3,
@@ -61,7 +61,7 @@ fn manifests() -> [Value; 2] {
     let full = json!({
         "formatVersion": 1, "owner": {"namespace": "graph", "name": "nightly", "uid": "backup-uid"}, "attempt": 1,
         "point": "20261124T060000Z-nightly-backup-u", "mode": "Full", "storeId": STORE_ID, "lastTransaction": 6,
-        "dataFrom": "2026-11-24T06:00:01.25Z", "dataTo": "2026-11-24T06:00:02Z", "fenceBefore": fence(), "fenceAfter": fence(),
+        "dataFrom": "2026-11-24T06:00:01.25Z", "dataTo": "2026-11-24T06:00:02Z", "mastershipBefore": mastership(), "mastershipAfter": mastership(),
         "tool": {"image": "neo4j:1.8", "command": ["neo4j-backup", "-full"], "exitCode": 0,
                  "stdoutSha256": "2".repeat(64), "stderrSha256": "3".repeat(64)},
         "operatorVersion": "0.1.0", "tree": format!("sha256:{}", "4".repeat(64)), "bytes": 109, "files": files

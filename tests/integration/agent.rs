@@ -3,7 +3,7 @@
 use crate::agent_process::{Outcome, Running};
 use crate::support::{Cluster, Folder, home, wait_for};
 use graph_backup_operator::api::Owner;
-use graph_backup_operator::api::{Fence, Reason, Verification};
+use graph_backup_operator::api::{Mastership, Reason, Verification};
 use graph_backup_operator::contract::task::{BackupRun, InspectRun, Mode, Parent, Place, Plan};
 use graph_backup_operator::contract::verdict::Published;
 use graph_backup_operator::discovery::{Located, SourceUri};
@@ -29,7 +29,7 @@ impl Backup {
             attempt: 1,
             source,
             cluster_name: None,
-            fence: located.fence.clone(),
+            mastership: located.mastership.clone(),
             plan: Plan::Full,
             command: command.map(String::from).to_vec(),
             place: Place { directory: "d".into(), cluster: located.store_id, point: "point".into() },
@@ -88,7 +88,7 @@ impl Backup {
         self.run.plan = Plan::Incremental { parent, or_full };
         self.run.owner.uid = format!("uid-{name}");
         self.run.place.point = name.into();
-        self.run.fence = located.fence.clone();
+        self.run.mastership = located.mastership.clone();
     }
 
     pub async fn published(&self) -> Published {
@@ -134,7 +134,7 @@ async fn a_full_backup_holds_everything_committed_before_it_began() {
     let published = outcome.facts();
     assert!(published.last_transaction >= transaction, "{published:?}");
     assert_eq!(published.store_id, located.store_id);
-    assert_eq!(published.fence_before, published.fence_after);
+    assert_eq!(published.mastership_before, published.mastership_after);
     let opened = backup.opened();
     assert!(opened["nodes"].as_u64().unwrap() >= nodes, "{nodes} nodes before, {opened}");
     assert_eq!(opened["lastCommittedTx"], published.last_transaction);
@@ -181,7 +181,7 @@ async fn a_member_named_directly_is_backed_up() {
     .unwrap();
     let backup = Backup::of(uri, &located);
     let published = finished(backup.start("pod-1")).await.published();
-    assert_eq!(published.fence_after, located.fence);
+    assert_eq!(published.mastership_after, located.mastership);
 }
 
 #[tokio::test]
@@ -191,9 +191,9 @@ async fn a_master_that_changes_while_the_tool_runs_makes_no_point() {
     let backup = Backup::of(cluster.ensemble.uri(), &located).held();
     let running = backup.start("pod-1");
     backup.copied().await;
-    let before = located.fence.clone();
+    let before = located.mastership.clone();
     cluster.master().await.kill();
-    cluster.located_where(|token| Fence::Master(token.clone()) != before).await;
+    cluster.located_where(|token| Mastership::Master(token.clone()) != before).await;
     backup.let_go();
     let failure = finished(running).await.failed(Reason::MasterChanged);
     assert!(failure.message.contains("while the tool ran"), "{}", failure.message);
@@ -302,9 +302,9 @@ async fn incremental_points_follow_the_database_and_a_change_of_master() {
         })
         .await;
     }
-    let before = cluster.located().await.fence;
+    let before = cluster.located().await.mastership;
     cluster.member(old).kill();
-    cluster.located_where(|token| Fence::Master(token.clone()) != before && token.member_id != old).await;
+    cluster.located_where(|token| Mastership::Master(token.clone()) != before && token.member_id != old).await;
     let nodes = grown(&mut cluster).await;
     backup.incremental("fourth", &parent, &cluster.located().await, false);
     let outcome = finished(backup.start("uid-fourth")).await;

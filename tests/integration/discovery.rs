@@ -1,8 +1,8 @@
-//! Finding the master of a real cluster, and what moves its fence token.
+//! Finding the master of a real cluster, and what changes its mastership token.
 
 use crate::support::{Cluster, Folder, SESSION_TIMEOUT, home, wait_for};
 use graph_backup_operator::{
-    api::{Fence, FenceToken, Movement, Reason},
+    api::{Mastership, MastershipToken, Movement, Reason},
     discovery::{Discovery, Located, Network},
 };
 use std::time::Duration;
@@ -10,8 +10,8 @@ use std::time::Duration;
 /// Longer than a member's session lives after its death.
 const SESSION_AND_A_BIT: Duration = SESSION_TIMEOUT.saturating_add(Duration::from_secs(3));
 
-fn token(located: &Located) -> &FenceToken {
-    let Fence::Master(token) = &located.fence else { panic!("{located:?}") };
+fn token(located: &Located) -> &MastershipToken {
+    let Mastership::Master(token) = &located.mastership else { panic!("{located:?}") };
     token
 }
 
@@ -82,14 +82,14 @@ async fn a_master_that_steps_down_and_returns_moves_the_token() {
     cluster.member(master).freeze();
     let between = cluster.located_where(|token| token.member_id != master).await;
     let expected = format!("member {master} was master, member {} is now", token(&between).member_id);
-    assert_eq!(before.fence.movement(&between.fence), Movement::Moved(expected));
+    assert_eq!(before.mastership.movement(&between.mastership), Movement::Moved(expected));
     assert_eq!(between.store_id, before.store_id);
 
     cluster.member(master).thaw();
     let after = cluster.located_where(|token| token.member_id == master).await;
     assert_eq!(token(&after).endpoint, token(&before).endpoint);
     let expected = format!("member {master} lost its registration or its mastership and took it back");
-    assert_eq!(before.fence.movement(&after.fence), Movement::Moved(expected));
+    assert_eq!(before.mastership.movement(&after.mastership), Movement::Moved(expected));
     assert!(token(&after).server_created > token(&before).server_created);
     assert!(token(&after).election_created > token(&before).election_created);
     assert!(token(&after).rebound_modified > token(&before).rebound_modified);
@@ -108,7 +108,7 @@ async fn a_killed_master_that_returns_as_slave_is_not_taken_for_an_election() {
     tokio::time::sleep(SESSION_AND_A_BIT).await;
     cluster.member(master).kill();
     let after = cluster.located_where(|token| token.member_id == successor).await;
-    assert!(matches!(before.fence.movement(&after.fence), Movement::Moved(_)));
+    assert!(matches!(before.mastership.movement(&after.mastership), Movement::Moved(_)));
     assert_eq!(cluster.master().await.id, successor);
     cluster.member(successor).write(1).await;
     let notify = cluster.ensemble.data(&format!("{}/master-notify", before.store_id.root_path())).await;

@@ -3,7 +3,7 @@
 use crate::support::Ensemble;
 use futures::future::join_all;
 use graph_backup_operator::{
-    api::{Endpoint, Fence, Reason, StoreId},
+    api::{Endpoint, Mastership, Reason, StoreId},
     discovery::{Discovery, DiscoveryError, LOOK_UP_BOUND, Located, Network, SourceUri},
 };
 use std::{
@@ -61,7 +61,7 @@ async fn cluster(ensemble: &Ensemble, name: &str, of_1_3: bool) {
 
 fn member_7(answer: Result<Located, DiscoveryError>) {
     let located = answer.unwrap();
-    let Fence::Master(token) = &located.fence else { panic!("{located:?}") };
+    let Mastership::Master(token) = &located.mastership else { panic!("{located:?}") };
     assert_eq!((located.store_id, token.member_id), (STORE_ID, 7));
     assert_eq!(token.endpoint, Endpoint { host: "db-7".into(), port: 6362 });
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Cluster, Member};
 use graph_backup_operator::{
-    api::{Endpoint, Fence, ProbeMark, Reason},
+    api::{Endpoint, Mastership, ProbeMark, Reason},
     discovery::{
         Discovery, Network, SourceUri,
         probe::{self, ProbeError},
@@ -27,7 +27,7 @@ async fn every_member_gives_its_store_id() {
     for member in &cluster.members {
         let found = Network::default().locate(&member.uri(), None).await.unwrap();
         assert_eq!(found.store_id, store_id);
-        assert_eq!(found.fence, Fence::Probe(ProbeMark { endpoint: member.endpoint(), store_id }));
+        assert_eq!(found.mastership, Mastership::Probe(ProbeMark { endpoint: member.endpoint(), store_id }));
     }
 }
 

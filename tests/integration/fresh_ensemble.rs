@@ -2,16 +2,16 @@
 
 use crate::agent::{Backup, finished};
 use crate::support::{Cluster, Ensemble, wait_for};
-use graph_backup_operator::api::{Fence, FenceToken, Reason};
+use graph_backup_operator::api::{Mastership, MastershipToken, Reason};
 use graph_backup_operator::contract::task::{Mode, Plan};
 use graph_backup_operator::discovery::Located;
 use std::process::Command;
 use std::time::Duration;
 
 /// What a look-up can tell by zxids alone.
-fn zxids(located: &Located) -> FenceToken {
-    let Fence::Master(token) = &located.fence else { panic!("{located:?}") };
-    FenceToken { incarnation: None, ..token.clone() }
+fn zxids(located: &Located) -> MastershipToken {
+    let Mastership::Master(token) = &located.mastership else { panic!("{located:?}") };
+    MastershipToken { incarnation: None, ..token.clone() }
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn zookeeper_away_after_the_tool_costs_no_copy() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     cluster.ensemble.start_server(0);
     let published = finished(running).await.published();
-    assert_eq!((&published.fence_before, &published.fence_after), (&located.fence, &located.fence));
+    assert_eq!((&published.mastership_before, &published.mastership_after), (&located.mastership, &located.mastership));
     cluster.ensemble.serving().await;
     assert_eq!(cluster.located().await, located, "the members did not notice");
 }
@@ -91,5 +91,5 @@ async fn a_member_without_its_registration_is_to_be_restarted() {
     .await;
     cluster.members[0].start();
     cluster.members[0].ready().await;
-    assert_ne!(cluster.located().await.fence, located.fence);
+    assert_ne!(cluster.located().await.mastership, located.mastership);
 }

@@ -2,18 +2,18 @@
 
 use crate::agent::Backup;
 use crate::support::{Cluster, Ensemble};
-use graph_backup_operator::api::{Fence, FenceToken};
+use graph_backup_operator::api::{Mastership, MastershipToken};
 use graph_backup_operator::contract::task::Mode;
 
-fn token(fence: &Fence) -> &FenceToken {
-    let Fence::Master(token) = fence else { panic!("{fence:?}") };
+fn token(mastership: &Mastership) -> &MastershipToken {
+    let Mastership::Master(token) = mastership else { panic!("{mastership:?}") };
     token
 }
 
 /// A full point, and an incremental one over it.
 async fn is_backed_up(cluster: &mut Cluster) {
     let located = cluster.located().await;
-    let found = token(&located.fence).clone();
+    let found = token(&located.mastership).clone();
     let born = found.incarnation.clone().unwrap();
     assert!(born.server_session != 0 && born.election_session != 0, "{born:?}");
     assert!(born.cluster_modified_at > 0 && born.rebound_modified_at >= born.cluster_modified_at, "{born:?}");
@@ -25,7 +25,7 @@ async fn is_backed_up(cluster: &mut Cluster) {
     let nodes = cluster.master().await.count().await;
     backup.incremental("second", &full, &cluster.located().await, false);
     let second = backup.published().await;
-    assert_eq!((second.mode, &second.fence_after), (Mode::Incremental, &located.fence));
+    assert_eq!((second.mode, &second.mastership_after), (Mode::Incremental, &located.mastership));
     assert_eq!(backup.opened()["nodes"], nodes);
 }
 
@@ -46,7 +46,7 @@ async fn three_servers_of_which_one_is_lost_and_a_change_of_master() {
     assert_eq!(cluster.located().await, before, "two of three servers are enough");
     cluster.ensemble.start_server(2);
     cluster.ensemble.serving().await;
-    let master = token(&before.fence).member_id;
+    let master = token(&before.mastership).member_id;
     cluster.member(master).kill();
     let after = cluster.located_where(|token| token.member_id != master).await;
     assert_eq!(after.store_id, before.store_id);

@@ -2,7 +2,7 @@
 
 use super::{Ensemble, Member, wait_for};
 use graph_backup_operator::{
-    api::{Fence, FenceToken},
+    api::{Mastership, MastershipToken},
     discovery::{DEFAULT_CLUSTER_NAME, Discovery, Located, Network},
 };
 use std::time::Duration;
@@ -86,12 +86,12 @@ impl Cluster {
     }
 
     /// What a look-up finds, as soon as it is what the test waits for.
-    pub async fn located_where(&self, wanted: impl Fn(&FenceToken) -> bool) -> Located {
+    pub async fn located_where(&self, wanted: impl Fn(&MastershipToken) -> bool) -> Located {
         let network = Network::default();
         let uri = self.ensemble.uri();
         wait_for("a look-up to find the master", Duration::from_secs(90), async || {
             let located = network.locate(&uri, None).await.ok()?;
-            matches!(&located.fence, Fence::Master(token) if wanted(token)).then_some(located)
+            matches!(&located.mastership, Mastership::Master(token) if wanted(token)).then_some(located)
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! `manifest.json`: the evidence that lies beside every published store.
 
 use crate::api::Owner;
-use crate::api::{Boot, CopiedBy, Fence, Seed, Source, StoreId};
+use crate::api::{Boot, CopiedBy, Mastership, Seed, Source, StoreId};
 use crate::contract::failure::Failure;
 use crate::contract::task::{Mode, Parent};
 use crate::contract::verdict::Published;
@@ -55,10 +55,10 @@ pub struct Manifest {
     pub data_from: DateTime<Utc>,
     /// When the tool or the copying ended.
     pub data_to: DateTime<Utc>,
-    /// Fence right before the tool; for a cold copy the member that was stopped.
-    pub fence_before: Fence,
-    /// Fence right after the tool; equal to `fence_before`, or the point would not exist.
-    pub fence_after: Fence,
+    /// Mastership right before the tool; for a cold copy the member that was stopped.
+    pub mastership_before: Mastership,
+    /// Mastership right after the tool; equal to `mastership_before`, or the point would not exist.
+    pub mastership_after: Mastership,
     /// How the engine opened a copy, with `verification: Boot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootRecord>,
@@ -108,8 +108,8 @@ impl Manifest {
             earlier: None,
             data_from: self.data_from,
             data_to: self.data_to,
-            fence_before: self.fence_before.clone(),
-            fence_after: self.fence_after.clone(),
+            mastership_before: self.mastership_before.clone(),
+            mastership_after: self.mastership_after.clone(),
             verified,
         }
     }

@@ -14,7 +14,7 @@ use crate::agent::store::manifest_file;
 use crate::agent::tasks::cold;
 use crate::agent::tasks::earlier;
 use crate::agent::tasks::inspect;
-use crate::agent::tasks::mastership::{self, Mastership};
+use crate::agent::tasks::mastership::{self, Reader};
 use crate::agent::tasks::parent::{self, Found};
 use crate::agent::tool::boot;
 use crate::agent::tool::output::{self, Ending, ToolOutput};
@@ -26,7 +26,7 @@ use crate::agent::volume::lock;
 use crate::agent::volume::space;
 use crate::agent::volume::target;
 use crate::agent::volume::write_back::WriteBack;
-use crate::api::{CopiedBy, Endpoint, Fence, Reason, Seed, Source, Verification};
+use crate::api::{CopiedBy, Endpoint, Mastership, Reason, Seed, Source, Verification};
 use crate::contract::failure::{Failure, cut};
 use crate::contract::task::{BackupRun, Mode, Parent, Plan};
 use crate::contract::verdict::{Published, Verdict};
@@ -47,7 +47,7 @@ const FELL_BACK_BYTES_MAX: usize = 512;
 /// What an attempt works with.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// Finds the database and reads the fence.
+    /// Finds the database and reads the mastership.
     pub discovery: &'a Network,
     /// Where the target claim is mounted.
     pub mount: &'a Path,
@@ -99,17 +99,17 @@ struct Store {
 struct Made {
     mode: Mode,
     store: Store,
-    fence_after: Fence,
+    mastership_after: Mastership,
     /// What it was made over.
     parent: Option<(Found, CopiedBy)>,
     /// Why the whole store was copied although less was asked for.
     fell_back: Option<Failure>,
 }
 
-/// What the steps from the first reading of the fence to the second have found out.
+/// What the steps from the first reading of the mastership to the second have found out.
 struct Copied {
     made: Made,
-    fence_before: Fence,
+    mastership_before: Mastership,
 }
 
 impl<'a> Attempt<'a> {
@@ -118,7 +118,7 @@ impl<'a> Attempt<'a> {
         let partial = layout.partial_folder(&run.owner.uid, with.pod_uid)?;
         let attempt = Self { run, with, layout, partial };
         // A command that cannot be filled in is refused before anything is done.
-        attempt.command(Mode::Full, run.fence.endpoint())?;
+        attempt.command(Mode::Full, run.mastership.endpoint())?;
         Ok(attempt)
     }
 
@@ -148,16 +148,20 @@ impl<'a> Attempt<'a> {
         let cluster_folder = self.layout.cluster_folder();
         let watch = blocking(move || WriteBack::watch(&cluster_folder));
         let write_back = self.with.stop.unless_stopped(watch).await??;
-        let fence_before = self.fence_before().await?;
+        let mastership_before = self.mastership_before().await?;
         target::make_partial(&self.partial)?;
-        match Box::pin(self.copy_and_publish(fence_before, &write_back)).await {
+        match Box::pin(self.copy_and_publish(mastership_before, &write_back)).await {
             Ok(published) => Ok(published),
             Err(failure) => Err(self.clean_up(failure).await),
         }
     }
 
-    async fn copy_and_publish(&self, fence_before: Fence, write_back: &WriteBack) -> Result<Published, Failure> {
-        let copied = self.copy(fence_before).await?;
+    async fn copy_and_publish(
+        &self,
+        mastership_before: Mastership,
+        write_back: &WriteBack,
+    ) -> Result<Published, Failure> {
+        let copied = self.copy(mastership_before).await?;
         self.write_back(write_back).await?;
         let mut manifest = self.hash(copied).await?;
         if let Some(command) = &self.run.boot_command {
@@ -207,35 +211,35 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn mastership(&self) -> Mastership<'_> {
-        Mastership { run: self.run, network: self.with.discovery, stop: self.with.stop }
+    fn reader(&self) -> Reader<'_> {
+        Reader { run: self.run, network: self.with.discovery, stop: self.with.stop }
     }
 
-    async fn fence_before(&self) -> Result<Fence, Failure> {
+    async fn mastership_before(&self) -> Result<Mastership, Failure> {
         match self.run.plan {
             // A member that is stopped stays what it was; who is master meanwhile does not matter to its store.
-            Plan::Cold { .. } => Ok(self.run.fence.clone()),
-            Plan::Full | Plan::Incremental { .. } => self.mastership().before().await,
+            Plan::Cold { .. } => Ok(self.run.mastership.clone()),
+            Plan::Full | Plan::Incremental { .. } => self.reader().before().await,
         }
     }
 
-    /// The fence after the tool, once the copy is known to be of the master's history.
-    async fn fence_after(&self, copy: &StoreHeader) -> Result<Fence, Failure> {
+    /// The mastership after the tool, once the copy is known to be of the master's history.
+    async fn mastership_after(&self, copy: &StoreHeader) -> Result<Mastership, Failure> {
         let witness = mastership::witness_of(self.store(), copy.last_transaction, self.with.stop).await?;
-        self.mastership().after(witness.as_ref()).await
+        self.reader().after(witness.as_ref()).await
     }
 
-    /// Makes the store between the two readings of the fence.
-    async fn copy(&self, fence_before: Fence) -> Result<Copied, Failure> {
+    /// Makes the store between the two readings of the mastership.
+    async fn copy(&self, mastership_before: Mastership) -> Result<Copied, Failure> {
         let made = match &self.run.plan {
             Plan::Full => self.full(None).await?,
             Plan::Cold { store_path, alone } => self.cold(store_path, *alone).await?,
-            Plan::Incremental { parent, or_full } => match self.incremental(parent, &fence_before).await {
+            Plan::Incremental { parent, or_full } => match self.incremental(parent, &mastership_before).await {
                 Err(failure) if *or_full && asks_for_full(failure.reason) => self.fall_back(failure).await?,
                 made => made?,
             },
         };
-        Ok(Copied { made, fence_before })
+        Ok(Copied { made, mastership_before })
     }
 
     /// The tool copies the whole store.
@@ -248,8 +252,8 @@ impl<'a> Attempt<'a> {
         .await?;
         let mode = Mode::Full;
         let store = self.see_to_seed(self.run_tool(mode).await?).await?;
-        let fence_after = self.fence_after(&store.header).await?;
-        Ok(Made { mode, store, fence_after, parent: None, fell_back })
+        let mastership_after = self.mastership_after(&store.header).await?;
+        Ok(Made { mode, store, mastership_after, parent: None, fell_back })
     }
 
     /// The store of a stopped member, from its volume.
@@ -267,13 +271,13 @@ impl<'a> Attempt<'a> {
         };
         let store = Store { tool: None, catch_up: Vec::new(), seed: None, header, data_from, data_to };
         let store = self.see_to_seed(store).await?;
-        let fence_after = self.run.fence.clone();
-        Ok(Made { mode: Mode::Full, store, fence_after, parent: None, fell_back: None })
+        let mastership_after = self.run.mastership.clone();
+        Ok(Made { mode: Mode::Full, store, mastership_after, parent: None, fell_back: None })
     }
 
     /// The tool adds what was committed since the parent to a copy of the parent's store.
-    async fn incremental(&self, parent: &Parent, fence: &Fence) -> Result<Made, Failure> {
-        let found = self.prove(parent, fence).await?;
+    async fn incremental(&self, parent: &Parent, mastership: &Mastership) -> Result<Made, Failure> {
+        let found = self.prove(parent, mastership).await?;
         let (found, copied_by) = self.forward(found).await?;
         let mode = Mode::Incremental;
         let store = self.run_tool(mode).await?;
@@ -287,14 +291,14 @@ impl<'a> Attempt<'a> {
             ));
         }
         let store = self.see_to_seed(store).await?;
-        let fence_after = self.fence_after(&store.header).await?;
-        Ok(Made { mode, store, fence_after, parent: Some((found, copied_by)), fell_back: None })
+        let mastership_after = self.mastership_after(&store.header).await?;
+        Ok(Made { mode, store, mastership_after, parent: Some((found, copied_by)), fell_back: None })
     }
 
-    async fn prove(&self, parent: &Parent, fence: &Fence) -> Result<Found, Failure> {
+    async fn prove(&self, parent: &Parent, mastership: &Mastership) -> Result<Found, Failure> {
         let _step = start(Step::Parent);
         let found = parent::find(&self.layout, parent, &self.run.place)?;
-        found.prove(fence.endpoint(), self.with.discovery, self.with.stop).await?;
+        found.prove(mastership.endpoint(), self.with.discovery, self.with.stop).await?;
         Ok(found)
     }
 
@@ -320,7 +324,7 @@ impl<'a> Attempt<'a> {
 
     /// Runs the tool against the member, or against the relay that leads to it if there is a limit.
     async fn run_tool(&self, mode: Mode) -> Result<Store, Failure> {
-        let member = self.run.fence.endpoint();
+        let member = self.run.mastership.endpoint();
         // A store that was copied forward may hold one of a run long ago.
         let old_reports = inconsistency_reports(&self.store())?;
         let Some(limit) = self.run.bandwidth_limit else {
@@ -385,8 +389,8 @@ impl<'a> Attempt<'a> {
     }
 
     fn manifest(&self, copied: Copied, files: Vec<FileRecord>) -> Manifest {
-        let Copied { made, fence_before } = copied;
-        let Made { mode, store, fence_after, parent, fell_back } = made;
+        let Copied { made, mastership_before } = copied;
+        let Made { mode, store, mastership_after, parent, fell_back } = made;
         let Store { tool, catch_up, seed, header, data_from, data_to } = store;
         let parent = parent.as_ref();
         let copied_by = parent.map(|(_, copied_by)| *copied_by);
@@ -411,8 +415,8 @@ impl<'a> Attempt<'a> {
             last_transaction: header.last_transaction,
             data_from,
             data_to,
-            fence_before,
-            fence_after,
+            mastership_before,
+            mastership_after,
             tool,
             source: Some(Source { uri: self.run.source.to_string(), cluster_name: self.run.cluster_name.clone() }),
             operator_version: OPERATOR_VERSION.to_owned(),

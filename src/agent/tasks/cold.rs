@@ -241,7 +241,7 @@ async fn ask_master(
             format!("the source served store {} and now serves {}", run.place.cluster, located.store_id),
         )));
     }
-    let master = located.fence.endpoint();
+    let master = located.mastership.endpoint();
     if let Some(witness) = witness {
         let answer = network.transaction(master, witness.id()).await;
         match mastership::judge(witness, answer, stop).await? {

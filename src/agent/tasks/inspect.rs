@@ -130,7 +130,10 @@ fn check_claims(manifest: &Manifest, owner: Option<&Owner>, place: &Place) -> Re
     let claims = [
         (manifest.point == place.point, "it names another point"),
         (manifest.store_id == place.cluster, "it names another store"),
-        (manifest.fence_before.movement(&manifest.fence_after) == Movement::None, "the master changed during the copy"),
+        (
+            manifest.mastership_before.movement(&manifest.mastership_after) == Movement::None,
+            "the master changed during the copy",
+        ),
         (manifest.tool.iter().chain(&manifest.catch_up).all(|tool| tool.exit_code == 0), "the tool failed"),
         (manifest.tree == files::tree_digest(&manifest.files), "its tree digest does not agree with its files"),
         (u128::from(manifest.bytes) == bytes, "its bytes do not agree with its files"),
@@ -149,7 +152,7 @@ fn unproved(problem: &str) -> Failure {
 mod tests {
     use super::*;
     use crate::agent::testing;
-    use crate::api::{Endpoint, Fence, ProbeMark, StoreId};
+    use crate::api::{Endpoint, Mastership, ProbeMark, StoreId};
     use std::fs;
 
     const HEADER: &[u8] = include_bytes!("../testing/neostore");
@@ -237,7 +240,7 @@ mod tests {
             (
                 |m| {
                     let endpoint = Endpoint { host: "other".into(), port: 1 };
-                    m.fence_after = Fence::Probe(ProbeMark { endpoint, store_id: testing::STORE_ID });
+                    m.mastership_after = Mastership::Probe(ProbeMark { endpoint, store_id: testing::STORE_ID });
                 },
                 Reason::VerificationFailed,
             ),

@@ -9,7 +9,7 @@ use crate::agent::progress::{self, Step, start};
 use crate::agent::stop::{Stop, StopCause};
 use crate::agent::store::files::{self, TreeError};
 use crate::agent::store::witness::{self, Judgement, Witness, WitnessError};
-use crate::api::{Fence, Movement, Reason, Remedy};
+use crate::api::{Mastership, Movement, Reason, Remedy};
 use crate::contract::failure::Failure;
 use crate::contract::task::BackupRun;
 use crate::discovery::probe::{ProbeError, Transaction};
@@ -27,8 +27,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(300);
 
 /// What is watched, and how.
 #[derive(Clone, Copy)]
-pub struct Mastership<'a> {
-    /// Names the source, and the fence as the operator saw it.
+pub struct Reader<'a> {
+    /// Names the source, and the mastership as the operator saw it.
     pub run: &'a BackupRun,
     /// Finds the master and asks it.
     pub network: &'a Network,
@@ -36,35 +36,35 @@ pub struct Mastership<'a> {
     pub stop: &'a Stop,
 }
 
-impl Mastership<'_> {
-    /// Reads the fence right before the tool, which must be where the operator saw it.
+impl Reader<'_> {
+    /// Reads the mastership right before the tool, which must be as the operator saw it.
     ///
     /// Takes [`LOOK_UP_BOUND`](crate::discovery::LOOK_UP_BOUND) at most.
-    pub async fn before(&self) -> Result<Fence, Failure> {
-        let _step = start(Step::FenceBefore);
+    pub async fn before(&self) -> Result<Mastership, Failure> {
+        let _step = start(Step::MastershipBefore);
         let look = self.stop.unless_stopped(self.look("since the operator looked, before the tool ran")).await?;
         look.map_err(|(Halt::Final(failure) | Halt::Passing(failure))| failure)
     }
 
-    /// Reads the fence after the tool, and holds the copy's witness against what the master serves.
+    /// Reads the mastership after the tool, and holds the copy's witness against what the master serves.
     ///
     /// A look-up that fails is repeated until the run's deadline, the only bound on the time that this takes. What the master
-    /// cannot show, or does not answer within [`SILENCE_MAX`], is told in the log and is no failure: the fence did not move,
+    /// cannot show, or does not answer within [`SILENCE_MAX`], is told in the log and is no failure: the mastership did not change,
     /// and a parent's history was proved before.
-    pub async fn after(&self, witness: Option<&Witness>) -> Result<Fence, Failure> {
-        let _step = start(Step::FenceAfter);
+    pub async fn after(&self, witness: Option<&Witness>) -> Result<Mastership, Failure> {
+        let _step = start(Step::MastershipAfter);
         let mut unanswered = Unanswered::default();
         let mut problem = None;
         loop {
             let look = self.stop.unless_stopped(self.look_and_compare(witness, &mut unanswered)).await;
             let failure = match look {
                 Err(cause) => return Err(unproved(cause, problem)),
-                Ok(Ok(fence)) => return Ok(fence),
+                Ok(Ok(mastership)) => return Ok(mastership),
                 Ok(Err(Halt::Final(failure))) => return Err(failure),
                 Ok(Err(Halt::Passing(failure))) => failure,
             };
             if problem.as_ref() != Some(&failure) {
-                progress::message(Step::FenceAfter, &format!("asking again: {}", failure.message));
+                progress::message(Step::MastershipAfter, &format!("asking again: {}", failure.message));
             }
             problem = Some(failure);
             if let Err(cause) = self.stop.unless_stopped(tokio::time::sleep(PAUSE)).await {
@@ -73,11 +73,11 @@ impl Mastership<'_> {
         }
     }
 
-    /// One reading of the fence. `when` completes the sentence "the master changed …".
-    async fn look(&self, when: &str) -> Result<Fence, Halt> {
+    /// One reading of the mastership. `when` completes the sentence "the master changed …".
+    async fn look(&self, when: &str) -> Result<Mastership, Halt> {
         let located = self.network.locate(&self.run.source, self.run.cluster_name.as_deref()).await;
         let located = located.map_err(|error| Halt::of(&error))?;
-        if let Movement::Moved(what) = self.run.fence.movement(&located.fence) {
+        if let Movement::Moved(what) = self.run.mastership.movement(&located.mastership) {
             return Err(Halt::Final(Failure::new(Reason::MasterChanged, format!("the master changed {when}: {what}"))));
         }
         if located.store_id != self.run.place.cluster {
@@ -86,13 +86,17 @@ impl Mastership<'_> {
                 format!("the source served store {} and now serves {}", self.run.place.cluster, located.store_id),
             )));
         }
-        Ok(located.fence)
+        Ok(located.mastership)
     }
 
-    async fn look_and_compare(&self, witness: Option<&Witness>, unanswered: &mut Unanswered) -> Result<Fence, Halt> {
-        let fence = self.look("while the tool ran").await?;
-        let Some(witness) = witness else { return Ok(fence) };
-        let (id, member) = (witness.id(), fence.endpoint());
+    async fn look_and_compare(
+        &self,
+        witness: Option<&Witness>,
+        unanswered: &mut Unanswered,
+    ) -> Result<Mastership, Halt> {
+        let mastership = self.look("while the tool ran").await?;
+        let Some(witness) = witness else { return Ok(mastership) };
+        let (id, member) = (witness.id(), mastership.endpoint());
         match judge(witness, self.network.transaction(member, id).await, self.stop).await? {
             Judgement::Shared => tell(&format!("the master holds transaction {id} as the copy does")),
             Judgement::Differs(problem) => {
@@ -108,7 +112,7 @@ impl Mastership<'_> {
                 tell(&failure.message);
             }
         }
-        Ok(fence)
+        Ok(mastership)
     }
 }
 
@@ -189,7 +193,7 @@ fn unreadable(error: WitnessError) -> Failure {
 }
 
 fn tell(message: &str) {
-    progress::message(Step::FenceAfter, message);
+    progress::message(Step::MastershipAfter, message);
 }
 
 /// What it means that the run has to end with a copy that was not proved, after this problem.

@@ -27,7 +27,7 @@ fn backup(cold: bool) -> ValidBackup {
 fn attempt(cold: bool) -> Attempt {
     let mut attempt = json!({
         "number": 1, "job": "nightly-1a2b3-1", "startTime": "2026-11-24T06:00:00Z", "storeId": STORE,
-        "fence": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
+        "mastership": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
     });
     if cold {
         attempt["stopped"] =

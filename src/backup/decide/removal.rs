@@ -197,7 +197,7 @@ mod tests {
     fn attempted() -> Value {
         json!({"attempts": [{"number": 1, "job": "j", "startTime": "2026-11-24T06:00:00Z",
             "storeId": "0000000000000001-0000000000000002",
-            "fence": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": "0000000000000001-0000000000000002"}}}]})
+            "mastership": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": "0000000000000001-0000000000000002"}}}]})
     }
 
     fn at(seconds: i64) -> DateTime<Utc> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
-use crate::api::{Endpoint, FenceToken, GraphBackup, MendedHeader, Parent, Phase, Seed, SeedState, StoreId};
+use crate::api::{Endpoint, GraphBackup, MastershipToken, MendedHeader, Parent, Phase, Seed, SeedState, StoreId};
 use crate::backup::world::Obstacle;
 use crate::backup::{status, validate::validate};
 use crate::contract::failure::Failure;
@@ -28,8 +28,8 @@ fn backup() -> ValidBackup {
     validate(&object).unwrap()
 }
 
-fn fence(rebound_modified: i64) -> Fence {
-    Fence::Master(FenceToken {
+fn mastership(rebound_modified: i64) -> Mastership {
+    Mastership::Master(MastershipToken {
         member_id: 1,
         endpoint: Endpoint { host: "neo4j-0.neo4j".into(), port: 6362 },
         server_created: 8,
@@ -46,7 +46,7 @@ fn located() -> World {
 }
 
 fn site(lock: SiteLock, parent: Option<Parent>) -> World {
-    let located = Located { store_id: STORE, fence: fence(15) };
+    let located = Located { store_id: STORE, mastership: mastership(15) };
     World::Idle {
         leftover: None,
         member: None,
@@ -94,8 +94,8 @@ fn point() -> Published {
         bytes: 1 << 20,
         data_from: at(1),
         data_to: at(2),
-        fence_before: fence(15),
-        fence_after: fence(15),
+        mastership_before: mastership(15),
+        mastership_after: mastership(15),
         verified: true,
     }
 }
@@ -134,10 +134,10 @@ fn reason(status: &GraphBackupStatus) -> &str {
 }
 
 #[test]
-fn a_found_master_starts_the_first_attempt_with_its_fence() {
+fn a_found_master_starts_the_first_attempt_with_its_mastership() {
     let (step, status) = play(&GraphBackupStatus::default(), located(), at(0));
     let Step::Start { attempt, .. } = step else { panic!("{step:?}") };
-    assert_eq!((attempt.number, attempt.store_id, &attempt.fence), (1, STORE, &fence(15)));
+    assert_eq!((attempt.number, attempt.store_id, &attempt.mastership), (1, STORE, &mastership(15)));
     assert_eq!(status.phase, Some(Phase::Running));
     assert_eq!(
         status.directory.as_deref(),
@@ -219,8 +219,8 @@ fn evidence_makes_success_and_nothing_else_does() {
         ("ManifestMissing", published(|p| p.manifest_digest = String::new())),
         ("ManifestMissing", published(|p| p.attempt = 7)),
         ("StoreMismatch", published(|p| p.store_id.random_id = 1)),
-        ("MasterChanged", published(|p| p.fence_after = fence(99))),
-        ("MasterChanged", published(|p| (p.fence_before, p.fence_after) = (fence(99), fence(99)))),
+        ("MasterChanged", published(|p| p.mastership_after = mastership(99))),
+        ("MasterChanged", published(|p| (p.mastership_before, p.mastership_after) = (mastership(99), mastership(99)))),
     ];
     for (expected, verdict) in cases {
         let (_, status) = play(&started(), open(ended(verdict)), at(9));

@@ -105,13 +105,13 @@ fn cluster() -> Tree {
 }
 
 /// The token of [`cluster`].
-fn token() -> FenceToken {
+fn token() -> MastershipToken {
     token_of(8, 9, 15)
 }
 
 /// The token of member 1 by the zxids of its registration, its election node and its declaration.
-fn token_of(server: i64, election: i64, rebound: i64) -> FenceToken {
-    FenceToken {
+fn token_of(server: i64, election: i64, rebound: i64) -> MastershipToken {
+    MastershipToken {
         member_id: 1,
         endpoint: Endpoint { host: "neo4j-1".into(), port: 6362 },
         server_created: server,
@@ -140,8 +140,8 @@ async fn ask(tree: Tree, name: Option<&str>) -> Result<Located, DiscoveryError> 
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "compared with what a look-up gives")]
-fn found(token: FenceToken) -> Result<Located, DiscoveryError> {
-    Ok(Located { store_id: STORE_ID, fence: Fence::Master(token) })
+fn found(token: MastershipToken) -> Result<Located, DiscoveryError> {
+    Ok(Located { store_id: STORE_ID, mastership: Mastership::Master(token) })
 }
 
 /// The reason that a tree gives after a change, and that the message has every word of `words`.
@@ -261,9 +261,9 @@ async fn a_fresh_ensemble_that_repeats_every_zxid_has_another_token() {
         znode.modified_at += 86_400_000;
         znode.session += 1;
     }
-    let Fence::Master(fresh) = ask(tree, None).await.unwrap().fence else { panic!("it is a token") };
-    assert_eq!(FenceToken { incarnation: token().incarnation, ..fresh.clone() }, token());
-    assert!(matches!(Fence::Master(token()).movement(&Fence::Master(fresh)), Movement::Moved(_)));
+    let Mastership::Master(fresh) = ask(tree, None).await.unwrap().mastership else { panic!("it is a token") };
+    assert_eq!(MastershipToken { incarnation: token().incarnation, ..fresh.clone() }, token());
+    assert!(matches!(Mastership::Master(token()).movement(&Mastership::Master(fresh)), Movement::Moved(_)));
 }
 
 #[tokio::test]

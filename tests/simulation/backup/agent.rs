@@ -3,7 +3,7 @@
 use super::database::{Database, STORE};
 use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
-use graph_backup_operator::api::{Endpoint, Fence, Movement, ProbeMark, Reason, Seed, Verification};
+use graph_backup_operator::api::{Endpoint, Mastership, Movement, ProbeMark, Reason, Seed, Verification};
 use graph_backup_operator::contract::failure::Failure;
 use graph_backup_operator::contract::task::{BackupRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
 use graph_backup_operator::contract::verdict::{Published, Verdict};
@@ -20,8 +20,8 @@ pub struct Volume {
 impl Volume {
     /// A volume with a point whose object was lost.
     pub fn with_orphan(place: String, now: DateTime<Utc>) -> Self {
-        let fence =
-            Fence::Probe(ProbeMark { endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 }, store_id: STORE });
+        let mastership =
+            Mastership::Probe(ProbeMark { endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 }, store_id: STORE });
         let point = Published {
             mode: Mode::Full,
             depth: 0,
@@ -42,8 +42,8 @@ impl Volume {
             bytes: 3 << 20,
             data_from: now,
             data_to: now,
-            fence_before: fence.clone(),
-            fence_after: fence,
+            mastership_before: mastership.clone(),
+            mastership_after: mastership,
             verified: true,
         };
         Self { points: [(place, point)].into() }
@@ -57,7 +57,9 @@ impl Volume {
     /// Whether a point of this object with this digest is there, and of one history.
     pub fn holds_for(&self, place: &str, owner_uid: &str, digest: &str) -> bool {
         self.points.get(place).is_some_and(|point| {
-            point.owner_uid == owner_uid && point.manifest_digest == digest && point.fence_before == point.fence_after
+            point.owner_uid == owner_uid
+                && point.manifest_digest == digest
+                && point.mastership_before == point.mastership_after
         })
     }
 }
@@ -67,9 +69,9 @@ pub fn claim(job: &Value) -> Verdict {
     let run: BackupRun = task(job);
     let place = run.place.to_string();
     let point = Volume::with_orphan(place.clone(), DateTime::UNIX_EPOCH).points.remove(&place).unwrap();
-    let (fence_before, fence_after) = (run.fence.clone(), run.fence);
+    let (mastership_before, mastership_after) = (run.mastership.clone(), run.mastership);
     let (owner_uid, attempt) = (run.owner.uid, run.attempt);
-    Verdict::Published(Box::new(Published { owner_uid, attempt, fence_before, fence_after, ..point }))
+    Verdict::Published(Box::new(Published { owner_uid, attempt, mastership_before, mastership_after, ..point }))
 }
 
 /// `agent prune`.
@@ -96,8 +98,8 @@ pub fn task<T: DeserializeOwned>(job: &Value) -> T {
 pub struct Running {
     /// What was asked for.
     pub run: BackupRun,
-    /// Fence right before the tool; `None` when the agent did not start it.
-    before: Option<Fence>,
+    /// Mastership right before the tool; `None` when the agent did not start it.
+    before: Option<Mastership>,
     /// What told that the member was stopped.
     source: Source,
 }
@@ -106,15 +108,15 @@ pub struct Running {
 pub type Source = Option<i64>;
 
 impl Running {
-    /// The agent reads the fence and starts the tool if it is where the controller saw it.
+    /// The agent reads the mastership and starts the tool if it is as the controller saw it.
     pub fn start(job: &Value, database: &Database, source: Source) -> Self {
         let run: BackupRun = task(job);
-        let fence = if is_cold(&run) { run.fence.clone() } else { database.fence() };
-        let before = (run.fence.movement(&fence) == Movement::None).then_some(fence);
+        let mastership = if is_cold(&run) { run.mastership.clone() } else { database.mastership() };
+        let before = (run.mastership.movement(&mastership) == Movement::None).then_some(mastership);
         Self { run, before, source }
     }
 
-    /// The tool has ended well: the agent reads the fence again and publishes. `check` is what an honest agent does.
+    /// The tool has ended well: the agent reads the mastership again and publishes. `check` is what an honest agent does.
     pub fn publish(
         &self,
         database: &Database,
@@ -134,8 +136,8 @@ impl Running {
         if is_cold(&self.run) && (source.is_none() || source != self.source) {
             return failed(Reason::SourceChanged, "the member was started while it was copied");
         }
-        let after = if is_cold(&self.run) { self.run.fence.clone() } else { database.fence() };
-        let moved = failed(Reason::MasterChanged, "the fence moved");
+        let after = if is_cold(&self.run) { self.run.mastership.clone() } else { database.mastership() };
+        let moved = failed(Reason::MasterChanged, "the mastership changed");
         let Some(before) = &self.before else { return moved };
         if check && before.movement(&after) != Movement::None {
             return moved;
@@ -165,8 +167,8 @@ impl Running {
             bytes: 3 << 20,
             data_from: now - TimeDelta::seconds(10),
             data_to: now,
-            fence_before: before.clone(),
-            fence_after: after,
+            mastership_before: before.clone(),
+            mastership_after: after,
             verified: self.run.verification == Verification::Quick,
         };
         volume.points.insert(place, point.clone());

@@ -1,7 +1,7 @@
 //! A scripted database: what each look-up finds, and when its master moves.
 
 use futures::future::BoxFuture;
-use graph_backup_operator::api::{Endpoint, Fence, FenceToken, StoreId};
+use graph_backup_operator::api::{Endpoint, Mastership, MastershipToken, StoreId};
 use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, Registered, SourceUri};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
@@ -70,11 +70,11 @@ impl Database {
         self.state.lock().unwrap().members = members;
     }
 
-    /// The fence as ZooKeeper shows it now.
-    pub fn fence(&self) -> Fence {
+    /// The mastership as ZooKeeper shows it now.
+    pub fn mastership(&self) -> Mastership {
         let moves = self.state.lock().unwrap().moves;
         let member_id = i32::try_from(moves % 3).unwrap() + 1;
-        Fence::Master(FenceToken {
+        Mastership::Master(MastershipToken {
             member_id,
             endpoint: endpoint(member_id),
             server_created: 8,
@@ -109,7 +109,7 @@ impl Discovery for Database {
         Box::pin(async move {
             let look = self.state.lock().unwrap().looks.pop().unwrap_or(Look::Found);
             match look {
-                Look::Found => Ok(Located { store_id: STORE, fence: self.fence() }),
+                Look::Found => Ok(Located { store_id: STORE, mastership: self.mastership() }),
                 Look::Fails(error) => Err(error()),
                 Look::Slow(seconds) => {
                     tokio::time::sleep(Duration::from_secs(seconds)).await;

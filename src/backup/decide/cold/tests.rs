@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{Fence, GraphBackup, GraphBackupStatus, ProbeMark, StoreId, Workload};
+use crate::api::{GraphBackup, GraphBackupStatus, Mastership, ProbeMark, StoreId, Workload};
 use crate::backup::decide::decide;
 use crate::backup::validate::{ValidBackup, validate};
 use crate::backup::world::{JobRef, Obstacle, PodStart, World};
@@ -121,7 +121,7 @@ fn attempt() -> Attempt {
         store_id,
         parent: None,
         stopped: Some(to_be_stopped(&chosen(&json!({})).unwrap(), 3)),
-        fence: Fence::Probe(ProbeMark { endpoint, store_id }),
+        mastership: Mastership::Probe(ProbeMark { endpoint, store_id }),
         start_time: at(0),
         completion_time: None,
         reason: None,

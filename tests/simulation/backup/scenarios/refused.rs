@@ -4,7 +4,7 @@ use crate::apiserver::{Call, Kind, Store, Verb};
 use crate::backup::cluster::Behaviour::{Dies, Forges, Stuck};
 use crate::backup::pods::Stuck::{Image, Unschedulable};
 use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, backup_uid, create_backup, create_claim, scenario};
-use graph_backup_operator::api::{Fence, Reason, StoreId, names};
+use graph_backup_operator::api::{Mastership, Reason, StoreId, names};
 use serde_json::json;
 
 pub fn claim_comes_later() -> Scenario {
@@ -89,10 +89,10 @@ pub fn a_verdict_from_another_master() -> Scenario {
     scenario("a verdict from another master")
         .spec("/retry/limit", json!(0))
         .backup_job(Forges(|point| {
-            if let Fence::Master(token) = &mut point.fence_before {
+            if let Mastership::Master(token) = &mut point.mastership_before {
                 token.election_created += 1;
             }
-            point.fence_after = point.fence_before.clone();
+            point.mastership_after = point.mastership_before.clone();
         }))
         .fails(Reason::MasterChanged, &["1"])
 }

@@ -52,7 +52,7 @@ pub fn the_namespace_goes() -> Scenario {
             delete(store, &Key { kind: "Namespace", namespace: String::new(), name: NAMESPACE.to_owned() });
             let last_attempt = json!({"attempts": [{
                 "number": 1, "job": "one", "startTime": "2026-11-24T06:00:00Z", "storeId": STORE,
-                "fence": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
+                "mastership": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
             }]});
             let key = Key { kind: "GraphBackup", namespace: NAMESPACE.to_owned(), name: BACKUP.to_owned() };
             let worked_on = |backup: &mut Value| {

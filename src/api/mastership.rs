@@ -1,4 +1,4 @@
-//! The fence: what must not move between the start and the end of a backup, kept in status and manifest.
+//! The mastership: what must not move between the start and the end of a backup, kept in status and manifest.
 
 use super::StoreId;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ impl fmt::Display for Endpoint {
 /// An equal token proves nothing about the history of an *earlier* point: that is proved by a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FenceToken {
+pub struct MastershipToken {
     /// Member id (`ha.server_id`) of the master.
     pub member_id: i32,
     /// Host and backup port that the master publishes.
@@ -48,7 +48,7 @@ pub struct FenceToken {
     pub incarnation: Option<Incarnation>,
 }
 
-/// The times and sessions of the znodes that a [`FenceToken`] is made of.
+/// The times and sessions of the znodes that a [`MastershipToken`] is made of.
 ///
 /// Zxids start over when an ensemble loses its data: the same cluster, started in the same order, then has the same
 /// zxids. Times are those of the ensemble's leader, in milliseconds since 1970.
@@ -69,7 +69,7 @@ pub struct Incarnation {
     pub cluster_modified_at: i64,
 }
 
-/// What the member itself said over its backup port; the only fence that a `single://` source has.
+/// What the member itself said over its backup port; the only mastership that a `single://` source has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeMark {
@@ -79,17 +79,17 @@ pub struct ProbeMark {
     pub store_id: StoreId,
 }
 
-/// A reading of the fence, taken right before and right after the tool.
+/// A reading of the mastership, taken right before and right after the tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Fence {
+pub enum Mastership {
     /// From ZooKeeper (`ha://`).
-    Master(FenceToken),
+    Master(MastershipToken),
     /// From the member (`single://`): that the master did not change is not observable.
     Probe(ProbeMark),
 }
 
-/// What became of the fence between two readings.
+/// What became of the mastership between two readings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Movement {
     /// Both readings are equal: one history.
@@ -98,7 +98,7 @@ pub enum Movement {
     Moved(String),
 }
 
-impl Fence {
+impl Mastership {
     /// Compares a later reading with this one.
     ///
     /// Tokens from before there were incarnations are compared by what they have.
@@ -129,7 +129,7 @@ impl Fence {
     }
 }
 
-impl FenceToken {
+impl MastershipToken {
     fn agrees_with(&self, later: &Self) -> bool {
         let comparable = self.incarnation.is_some() && later.incarnation.is_some();
         let part =
@@ -143,7 +143,7 @@ impl FenceToken {
     }
 }
 
-fn describe(before: &FenceToken, after: &FenceToken) -> String {
+fn describe(before: &MastershipToken, after: &MastershipToken) -> String {
     if before.cluster_written() != after.cluster_written() {
         return "the cluster's store id was written anew".to_owned();
     }
@@ -160,8 +160,8 @@ fn describe(before: &FenceToken, after: &FenceToken) -> String {
 mod tests {
     use super::*;
 
-    fn token() -> FenceToken {
-        FenceToken {
+    fn token() -> MastershipToken {
+        MastershipToken {
             member_id: 1,
             endpoint: Endpoint { host: "neo4j-0".into(), port: 6362 },
             server_created: 8,
@@ -180,15 +180,15 @@ mod tests {
         }
     }
 
-    fn born(token: &mut FenceToken) -> &mut Incarnation {
+    fn born(token: &mut MastershipToken) -> &mut Incarnation {
         token.incarnation.as_mut().unwrap()
     }
 
     #[test]
-    fn every_part_of_the_token_moves_the_fence() {
-        let before = Fence::Master(token());
+    fn every_part_of_the_token_changes_the_mastership() {
+        let before = Mastership::Master(token());
         assert_eq!(before.movement(&before.clone()), Movement::None);
-        let changes: [fn(&mut FenceToken); 13] = [
+        let changes: [fn(&mut MastershipToken); 13] = [
             |t| t.member_id = 2,
             |t| t.endpoint.port = 1,
             |t| t.server_created = 100,
@@ -206,7 +206,7 @@ mod tests {
         for change in changes {
             let mut after = token();
             change(&mut after);
-            assert!(matches!(before.movement(&Fence::Master(after)), Movement::Moved(_)));
+            assert!(matches!(before.movement(&Mastership::Master(after)), Movement::Moved(_)));
         }
     }
 
@@ -214,28 +214,32 @@ mod tests {
     fn a_token_of_before_there_were_incarnations_is_read_and_compared_by_what_it_has() {
         let mut written = serde_json::to_value(token()).unwrap();
         written.as_object_mut().unwrap().remove("incarnation");
-        let old: FenceToken = serde_json::from_value(written.clone()).unwrap();
-        assert_eq!(old, FenceToken { incarnation: None, ..token() });
+        let old: MastershipToken = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(old, MastershipToken { incarnation: None, ..token() });
         assert_eq!(serde_json::to_value(&old).unwrap(), written);
         for (before, after) in [(old.clone(), token()), (token(), old.clone()), (old.clone(), old.clone())] {
-            assert_eq!(Fence::Master(before).movement(&Fence::Master(after)), Movement::None);
+            assert_eq!(Mastership::Master(before).movement(&Mastership::Master(after)), Movement::None);
         }
-        let moved = FenceToken { rebound_modified: 100, ..token() };
-        assert!(matches!(Fence::Master(old).movement(&Fence::Master(moved)), Movement::Moved(_)));
+        let moved = MastershipToken { rebound_modified: 100, ..token() };
+        assert!(matches!(Mastership::Master(old).movement(&Mastership::Master(moved)), Movement::Moved(_)));
     }
 
     #[test]
-    fn a_fresh_ensemble_that_repeats_every_zxid_moves_the_fence() {
+    fn a_fresh_ensemble_that_repeats_every_zxid_changes_the_mastership() {
         let mut fresh = token();
         born(&mut fresh).cluster_modified_at += 3_600_000;
-        let Movement::Moved(text) = Fence::Master(token()).movement(&Fence::Master(fresh)) else { panic!("it moved") };
+        let Movement::Moved(text) = Mastership::Master(token()).movement(&Mastership::Master(fresh)) else {
+            panic!("it moved")
+        };
         assert_eq!(text, "the cluster's store id was written anew");
     }
 
     #[test]
     fn a_move_says_who_was_master_and_who_is() {
-        let after = FenceToken { member_id: 2, ..token() };
-        let Movement::Moved(text) = Fence::Master(token()).movement(&Fence::Master(after)) else { panic!("it moved") };
+        let after = MastershipToken { member_id: 2, ..token() };
+        let Movement::Moved(text) = Mastership::Master(token()).movement(&Mastership::Master(after)) else {
+            panic!("it moved")
+        };
         assert_eq!(text, "member 1 was master, member 2 is now");
     }
 }
