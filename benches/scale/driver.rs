@@ -155,8 +155,8 @@ fn verdict(job: &Job) -> Verdict {
         bytes: 3 << 20,
         data_from: Utc::now(),
         data_to: Utc::now(),
-        fence_before: run.fence.clone(),
-        fence_after: run.fence,
+        mastership_before: run.mastership.clone(),
+        mastership_after: run.mastership,
         verified: true,
     }))
 }
