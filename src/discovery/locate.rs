@@ -223,7 +223,12 @@ impl LookUp<'_> {
         let mut clusters = Vec::new();
         for name in others.iter().take(NEIGHBOURS) {
             let path = format!("/{name}");
-            let Some(found) = self.znode(&path).await? else { continue };
+            let found = match self.ensemble.znode(&path).await {
+                Ok(Some(found)) => found,
+                // Whatever else lives in the ensemble may write what it likes.
+                Ok(None) | Err(EnsembleError::Oversized { .. }) => continue,
+                Err(error) => return Err(self.failed(error)),
+            };
             let Ok(pointer) = znode::pointer(&path, &found.data) else { continue };
             if roots.contains(&pointer.store_id) {
                 clusters.push((name, pointer, found));
@@ -279,7 +284,9 @@ impl LookUp<'_> {
             EnsembleError::Unavailable(detail) => {
                 DiscoveryError::EnsembleUnavailable { servers: self.servers.to_owned(), detail }
             }
-            EnsembleError::Refused { .. } => DiscoveryError::ZnodeUnreadable { problem: error.to_string() },
+            EnsembleError::Refused { .. } | EnsembleError::Oversized { .. } => {
+                DiscoveryError::ZnodeUnreadable { problem: error.to_string() }
+            }
         }
     }
 

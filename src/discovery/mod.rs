@@ -11,6 +11,7 @@ pub mod probe;
 mod resolve;
 mod source;
 pub mod znode;
+pub mod zookeeper;
 
 pub use error::DiscoveryError;
 pub use locate::DEFAULT_CLUSTER_NAME;

@@ -2,10 +2,11 @@
 
 use super::{
     DiscoveryError, SourceUri,
-    ensemble::{Ensemble, EnsembleError, Session},
+    ensemble::Ensemble,
     locate,
     probe::{self, ProbeError, Transaction},
     resolve::{ResolveError, Resolver},
+    zookeeper::Session,
 };
 use crate::api::{Endpoint, Mastership, ProbeMark, StoreId};
 use futures::{
@@ -264,8 +265,8 @@ async fn open(resolver: Arc<Resolver>, servers: Vec<Endpoint>, names: String) ->
     } else {
         match Session::open(&addresses).await {
             Ok(session) => return Ok(Arc::new(session)),
-            Err(EnsembleError::Unavailable(detail) | EnsembleError::Refused { detail, .. }) => {
-                format!("{detail}; {}", diagnose(&servers, &found).await)
+            Err(error) => {
+                format!("{error}; {}", diagnose(&servers, &found).await)
             }
         }
     };

@@ -33,6 +33,13 @@ pub fn mastership() -> Value {
     }})
 }
 
+pub fn zookeeper() -> Vec<Vec<u8>> {
+    let servers: [&[u8]; 2] =
+        [include_bytes!("../recorded/zookeeper/3.3.2"), include_bytes!("../recorded/zookeeper/3.9.3")];
+    let two_gib = [servers[0], &i32::MAX.to_be_bytes()].concat();
+    servers.map(<[u8]>::to_vec).into_iter().chain([two_gib, b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()]).collect()
+}
+
 pub fn znode() -> Vec<Vec<u8>> {
     let member = |port: &[u8], address: &str, padding: usize| {
         let text: Vec<u8> = address.encode_utf16().flat_map(u16::to_be_bytes).collect();

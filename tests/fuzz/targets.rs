@@ -15,6 +15,8 @@ use graph_backup_operator::contract::failure::FAILURE_BYTES_MAX;
 use graph_backup_operator::contract::verdict::Verdict;
 use graph_backup_operator::discovery::probe::{self, Answer, ENTRIES_BYTES_MAX, ProbeError, Transaction};
 use graph_backup_operator::discovery::znode::{self, Member, Published as LastTransaction, Published::*};
+use graph_backup_operator::discovery::zookeeper::read_frame;
+use graph_backup_operator::discovery::zookeeper::wire::{self, CHILDREN_MAX, DATA_BYTES_MAX, FRAME_BYTES_MAX, Reply};
 use graph_backup_operator::discovery::{SourceUri, SourceUriError};
 use std::path::Path;
 
@@ -35,6 +37,7 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    Target { name: "zookeeper", check: zookeeper, seeds: seeds::zookeeper },
     Target { name: "znode", check: znode, seeds: seeds::znode },
     Target { name: "manifest", check: manifest, seeds: seeds::manifest },
     Target { name: "verdict", check: object::verdict, seeds: seeds::verdict },
@@ -50,6 +53,70 @@ pub const TARGETS: &[Target] = &[
 fn is_short(error: &impl ToString) {
     let message = error.to_string();
     assert!(!message.is_empty() && message.len() < 1024, "{message:?}");
+}
+
+/// No frame holds more than was sent, and what a reply says stands in its bytes where the protocol puts it.
+///
+/// Bytes: what a server sends, lengths included; the first frame answers the connect request.
+fn zookeeper(mut bytes: &[u8]) {
+    let mut first = true;
+    loop {
+        let before = bytes;
+        // Bytes in memory are always ready.
+        let frame = match futures::FutureExt::now_or_never(read_frame(&mut bytes)).unwrap() {
+            Ok(frame) => frame.bytes,
+            Err(error) => return is_short(&error),
+        };
+        assert!(before[4..].starts_with(&frame) && before.len() == 4 + frame.len() + bytes.len());
+        assert!((1..=FRAME_BYTES_MAX).contains(&frame.len()));
+        if first {
+            match wire::session(&frame) {
+                Ok(session) => assert!(session != 0 && frame[8..].starts_with(&session.to_be_bytes())),
+                Err(error) => is_short(&error),
+            }
+        }
+        first = false;
+        let Some(xid) = frame.first_chunk().map(|xid| i32::from_be_bytes(*xid)) else { continue };
+        wire::reply(xid ^ 1, &frame).unwrap_err();
+        match wire::reply(xid, &frame) {
+            Ok(Reply::Result(result)) => result_is(result),
+            Ok(Reply::Refused(code)) => assert!(code != 0 && frame[12..16] == code.to_be_bytes()),
+            Err(error) => is_short(&error),
+        }
+    }
+}
+
+fn result_is(result: &[u8]) {
+    let buffer = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let null = result.starts_with(&[0xff; 4]);
+    match wire::znode(result) {
+        Ok(znode) => {
+            assert!(znode.data.len() <= DATA_BYTES_MAX);
+            let data = if null { vec![0xff; 4] } else { buffer(&znode.data) };
+            let numbers = [znode.created, znode.modified, znode.created_at, znode.modified_at];
+            let known: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+            assert!(result.starts_with(&[data.clone(), known].concat()));
+            assert!(result[data.len() + 44..].starts_with(&znode.session.to_be_bytes()));
+            assert!(result.len() >= data.len() + 68);
+        }
+        Err(error) => is_short(&error),
+    }
+    match wire::children(result) {
+        Ok(names) if null => assert!(names.is_empty()),
+        Ok(names) => {
+            assert!(names.len() <= CHILDREN_MAX && names.len() <= result.len() / 4);
+            // A byte that is not UTF-8 becomes a character of three.
+            assert!(names.iter().map(String::len).sum::<usize>() <= 3 * result.len());
+            // Null and the empty name decode to the same.
+            let has_one_form = |name: &String| !name.is_empty() && !name.contains(char::REPLACEMENT_CHARACTER);
+            if names.iter().all(has_one_form) {
+                let mut encoded = u32::try_from(names.len()).unwrap().to_be_bytes().to_vec();
+                encoded.extend(names.iter().flat_map(|name| buffer(name.as_bytes())));
+                assert!(result.starts_with(&encoded));
+            }
+        }
+        Err(error) => is_short(&error),
+    }
 }
 
 /// What decodes is encoded as the database would have written it.

@@ -394,6 +394,24 @@ async fn a_znode_that_may_not_be_read_is_named() {
 }
 
 #[tokio::test]
+async fn a_znode_that_is_too_large_is_named_unless_it_is_somebody_else_s() {
+    let of = |large: &'static str| -> Script {
+        Box::new(move |_, path, _| {
+            let error = EnsembleError::Oversized { path: path.to_owned(), detail: "it holds 70000 bytes".to_owned() };
+            if path == large { Err(error) } else { Ok(()) }
+        })
+    };
+    let error = ask_while(cluster(), None, of("/neo4j.ha")).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ZnodeUnreadable);
+    assert!(error.to_string().contains("znode /neo4j.ha is not read: it holds 70000 bytes"), "{error}");
+    let mut tree = cluster();
+    put(&mut tree, "/another-service", "", 1);
+    let error = ask_while(tree, Some("orders"), of("/another-service")).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ClusterUnknown);
+    assert!(error.to_string().contains("they know \"neo4j.ha\""), "{error}");
+}
+
+#[tokio::test]
 async fn the_registered_members_are_told_with_what_they_publish() {
     let listed = async |change: fn(&mut Tree)| {
         let mut tree = cluster();
