@@ -4,6 +4,11 @@
 //! unchanged for its whole duration: no two clocks are compared. This replica stops leading by its own clock when it
 //! could not renew in time, whatever the API server does. A lease is advice all the same: correctness rests on resource
 //! versions, UID preconditions and deterministic names.
+//!
+//! The durations follow Kubernetes' own components (15 s, 10 s, 2 s). A renewal is due 3 s after the last one began and
+//! leadership lasts 10 s, so the API server may be away for 7 s. A renewal that fails is tried again every second, and one
+//! that hangs is given up after 3 s, which leaves time for another one. When leadership ends, 5 s are left until another
+//! replica may begin: time for a request that is under way to arrive.
 
 use crate::controller::call::{CallError, call};
 use chrono::{DateTime, Utc};
@@ -12,16 +17,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Name of the Lease.
 pub const LEASE_NAME: &str = "graph-backup-operator";
 /// How long others wait after the last renewal.
 const DURATION: Duration = Duration::from_secs(15);
-/// Between two renewals, or two looks at another's lease.
-const PERIOD: Duration = Duration::from_secs(5);
-/// This replica leads this long after the start of its last renewal: well before others may begin.
+/// This replica leads this long after the start of its last renewal.
 const LEADS: Duration = Duration::from_secs(10);
+/// Between two renewals, or two looks at another's lease.
+const PERIOD: Duration = Duration::from_secs(3);
+/// Between a renewal that failed and the next try.
+const RETRY: Duration = Duration::from_secs(1);
+/// Longest time that one renewal takes, before it counts as failed.
+const TRY: Duration = Duration::from_secs(3);
 
 /// Until when this replica leads, by its own clock.
 #[derive(Clone, Default)]
@@ -30,11 +40,13 @@ pub struct Leading(Arc<Mutex<Option<Instant>>>);
 impl Leading {
     /// Whether this replica leads right now.
     pub fn now(&self) -> bool {
-        self.until().is_some_and(|until| Instant::now() < until)
+        self.left().is_some()
     }
 
-    fn until(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// How long this replica leads if it does not renew; nothing when it does not lead.
+    fn left(&self) -> Option<Duration> {
+        let until = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
     fn set(&self, until: Option<Instant>) {
@@ -52,6 +64,17 @@ enum Move {
         transition: bool,
     },
     Wait,
+}
+
+/// What became of a try to take or to renew the lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// This replica holds it.
+    Held,
+    /// Another replica holds it.
+    Foreign,
+    /// The API server refused or did not answer in time: who holds it is not known.
+    Unknown,
 }
 
 /// Another's lease as this process has seen it.
@@ -104,23 +127,26 @@ impl Leadership {
     /// Waits until this replica leads.
     pub async fn acquire(&mut self) {
         while !self.leading.now() {
-            self.step().await;
+            // An answer that comes later is worth nothing.
+            self.step(LEADS).await;
             if !self.leading.now() {
-                tokio::time::sleep(PERIOD).await;
+                sleep(PERIOD).await;
             }
         }
     }
 
-    /// Renews until leadership is lost.
+    /// Renews until leadership is lost: until no renewal has succeeded in time, or another replica holds the lease.
     pub async fn hold(&mut self) {
-        while let Some(until) = self.leading.until() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            tokio::time::sleep(PERIOD.min(left)).await;
+        let mut pause = PERIOD;
+        while let Some(left) = self.leading.left() {
+            sleep(pause.min(left)).await;
             // A renewal that hangs must not outlive the leadership.
-            let _ = tokio::time::timeout(left.saturating_sub(PERIOD.min(left)), self.step()).await;
+            let Some(left) = self.leading.left() else { break };
+            pause = match self.step(TRY.min(left)).await {
+                Outcome::Held => PERIOD,
+                Outcome::Unknown => RETRY,
+                Outcome::Foreign => break,
+            };
         }
         self.leading.set(None);
     }
@@ -138,21 +164,27 @@ impl Leadership {
         }
     }
 
-    async fn step(&mut self) {
+    /// One try within `bound`; leadership counts from its start.
+    async fn step(&mut self, bound: Duration) -> Outcome {
         let before = Instant::now();
-        match self.attempt().await {
-            Ok(true) => self.leading.set(Some(before + LEADS)),
-            Ok(false) => {}
-            Err(error) => {
-                // What was known is stale: read it again next time.
-                self.known = None;
-                tracing::warn!(%error, "the Lease could not be read or written");
+        let problem = match timeout(bound, self.attempt()).await {
+            Ok(Ok(Outcome::Held)) => {
+                self.leading.set(Some(before + LEADS));
+                return Outcome::Held;
             }
-        }
+            Ok(Ok(outcome)) => return outcome,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} ms", bound.as_millis()),
+        };
+        // A write that failed may have been done all the same: read it again next time.
+        self.known = None;
+        let leads_for = self.leading.left().unwrap_or_default().as_secs();
+        tracing::warn!(%problem, leads_for, "the Lease could not be read or written");
+        Outcome::Unknown
     }
 
-    /// One try; `true` when this replica holds the lease now.
-    async fn attempt(&mut self) -> Result<bool, CallError> {
+    /// One try, however long it takes.
+    async fn attempt(&mut self) -> Result<Outcome, CallError> {
         if !self.holds_known() {
             self.known = call("read the Lease", self.leases.get_opt(LEASE_NAME)).await?;
         }
@@ -163,7 +195,7 @@ impl Leadership {
         let params = PostParams::default();
         let now = Utc::now();
         let written = match evaluate(self.known.as_ref(), &self.me, self.sighting.since.elapsed()) {
-            Move::Wait => return Ok(false),
+            Move::Wait => return Ok(Outcome::Foreign),
             Move::Create => call("create the Lease", self.leases.create(&params, &fresh(&self.me, now))).await?,
             Move::Take { transition } => {
                 let lease = renewed(self.known.clone().unwrap_or_default(), &self.me, transition, now);
@@ -171,7 +203,7 @@ impl Leadership {
             }
         };
         self.known = Some(written);
-        Ok(true)
+        Ok(Outcome::Held)
     }
 
     fn holds_known(&self) -> bool {
@@ -201,42 +233,4 @@ fn renewed(mut lease: Lease, me: &str, transition: bool, now: DateTime<Utc>) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn held_by(holder: &str) -> Lease {
-        renewed(Lease::default(), holder, true, DateTime::from_timestamp(0, 0).unwrap())
-    }
-
-    #[test]
-    fn a_lease_is_taken_only_when_free_mine_or_unchanged_for_its_duration() {
-        let short = Duration::from_secs(15);
-        assert_eq!(evaluate(None, "a", short), Move::Create);
-        assert_eq!(evaluate(Some(&held_by("a")), "a", short), Move::Take { transition: false });
-        assert_eq!(evaluate(Some(&held_by("")), "a", Duration::ZERO), Move::Take { transition: true });
-        // Its renew time is long past, yet only our own watch counts.
-        assert_eq!(evaluate(Some(&held_by("b")), "a", short), Move::Wait);
-        assert_eq!(
-            evaluate(Some(&held_by("b")), "a", short + Duration::from_millis(1)),
-            Move::Take { transition: true }
-        );
-    }
-
-    #[test]
-    fn leading_ends_by_our_own_clock() {
-        let leading = Leading::default();
-        assert!(!leading.now());
-        leading.set(Some(Instant::now() + Duration::from_mins(1)));
-        assert!(leading.now());
-        leading.set(Some(Instant::now()));
-        assert!(!leading.now());
-    }
-
-    #[test]
-    fn transitions_are_counted_and_renewals_are_not() {
-        let lease = renewed(held_by("b"), "a", true, Utc::now());
-        assert_eq!(lease.spec.as_ref().and_then(|spec| spec.lease_transitions), Some(2));
-        let lease = renewed(lease, "a", false, Utc::now());
-        assert_eq!(lease.spec.and_then(|spec| spec.lease_transitions), Some(2));
-    }
-}
+mod tests;
