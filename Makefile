@@ -60,11 +60,12 @@ prerequisites: ## install what `make test` needs (root), or say what is missing
 	e2e/prerequisites tests
 
 .PHONY: lint
-lint: ## formatting, clippy, shell scripts, Dockerfile
+lint: ## formatting, clippy, shell scripts, Dockerfile, Markdown
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	git grep -lE '^#!/usr/bin/env bash' | xargs shellcheck
 	"$$(e2e/tool hadolint)" Dockerfile
+	docs/check
 
 .PHONY: deny
 deny: ## dependencies: licences, sources, duplicates
