@@ -2,7 +2,7 @@
 //!
 //! The agent runs inside foreign images: what their `nsswitch.conf` loads, or that they have none, must not matter. So
 //! nothing here calls `getaddrinfo`: `/etc/hosts` and `/etc/resolv.conf`, which the kubelet writes into every pod, are read by
-//! ourselves. Everything that connects gets a [`SocketAddr`]: tokio and the ZooKeeper client ask libc for names.
+//! ourselves. Everything that connects gets a [`SocketAddr`]: tokio asks libc for names.
 
 use crate::api::Endpoint;
 use hickory_resolver::{

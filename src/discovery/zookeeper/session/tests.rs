@@ -123,9 +123,64 @@ async fn a_silent_server_is_left_for_the_next() {
         })
     })
     .await;
+    // Half of them ask the silent one first.
     let start = Instant::now();
-    Session::open(&[silent, good]).await.expect("one of them grants sessions");
-    assert!(start.elapsed() < SERVER_TIMEOUT + A_SECOND);
+    let servers = [silent, good];
+    let sessions = futures::future::join_all((0..10).map(|_| Session::open(&servers))).await;
+    assert!(sessions.iter().all(Result::is_ok));
+    assert!(start.elapsed() < SERVER_TIMEOUT + A_SECOND, "it took {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn sessions_spread_over_the_servers() {
+    static ASKED: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let behaviour: Behaviour = |mut stream| {
+        Box::pin(async move {
+            grant(&mut stream).await?;
+            ASKED.lock().unwrap().insert(stream.local_addr()?);
+            stream.read_to_end(&mut Vec::new()).await.map(drop)
+        })
+    };
+    let servers = [server(behaviour).await, server(behaviour).await];
+    for _ in 0..50 {
+        Session::open(&servers).await.unwrap();
+    }
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(*ASKED.lock().unwrap(), BTreeSet::from(servers));
+}
+
+#[tokio::test]
+async fn servers_that_refuse_are_not_asked_without_a_pause() {
+    static ASKED: Mutex<usize> = Mutex::new(0);
+    let error = no_session(|mut stream| {
+        Box::pin(async move {
+            *ASKED.lock().unwrap() += 1;
+            request(&mut stream).await.map(drop)
+        })
+    })
+    .await;
+    assert_eq!(error, "no session within 1 s");
+    // After 0, 100, 300 and 700 ms.
+    assert!((2..=4).contains(&*ASKED.lock().unwrap()), "{} times", ASKED.lock().unwrap());
+}
+
+#[tokio::test]
+async fn only_so_many_requests_wait_for_their_replies() {
+    static ASKED: Mutex<usize> = Mutex::new(0);
+    let behaviour: Behaviour = |mut stream| {
+        Box::pin(async move {
+            grant(&mut stream).await?;
+            loop {
+                request(&mut stream).await?;
+                *ASKED.lock().unwrap() += 1;
+            }
+        })
+    };
+    let session = Session::open(&[server(behaviour).await]).await.unwrap();
+    futures::future::join_all((0..300).map(|_| session.znode("/a"))).await;
+    let asked = *ASKED.lock().unwrap();
+    // One more is what the reader waits for.
+    assert!((OUTSTANDING_MAX..=OUTSTANDING_MAX + 1).contains(&asked), "{asked} requests were sent");
 }
 
 #[tokio::test]
@@ -164,16 +219,15 @@ async fn no_more_is_read_than_the_length_of_a_frame_that_is_too_long() {
 }
 
 #[tokio::test]
-async fn a_long_frame_takes_memory_only_for_what_has_come() {
+async fn two_long_frames_are_held_at_the_same_time_and_no_more() {
     let announced = u32::try_from(wire::FRAME_BYTES_MAX).unwrap().to_be_bytes();
     let mut whole = &[&announced[..], &vec![7; wire::FRAME_BYTES_MAX], b"next"].concat()[..];
     let frame = read_frame(&mut whole).await.unwrap();
     assert_eq!((frame.bytes.len(), whole), (wire::FRAME_BYTES_MAX, &b"next"[..]));
     // Two are held already: this one has to wait, and the small one does not.
-    let second = read_frame(&mut &[&announced[..], &vec![7; wire::FRAME_BYTES_MAX]].concat()[..]).await.unwrap();
-    let (mut client, mut server) = tokio::io::duplex(64);
-    server.write_all(&announced).await.unwrap();
-    timeout(Duration::from_millis(50), read_frame(&mut client)).await.expect_err("a third one is read");
+    let long = [&announced[..], &vec![7; wire::FRAME_BYTES_MAX]].concat();
+    let second = read_frame(&mut &long[..]).await.unwrap();
+    timeout(Duration::from_millis(50), read_frame(&mut &long[..])).await.expect_err("a third one is read");
     read_frame(&mut &framed(b"small")[..]).await.unwrap();
     drop((frame, second));
 }
@@ -301,8 +355,8 @@ async fn a_dropped_session_is_closed_and_the_server_is_let_finish() {
         Box::pin(async move {
             grant(&mut s).await?;
             let close = request(&mut s).await?;
+            timeout(Duration::from_millis(100), s.read_u8()).await.expect_err("the connection ends before the reply");
             s.write_all(&answer(&close, 0, b"")).await?;
-            // The connection ends when the reply has come.
             s.read_to_end(&mut Vec::new()).await?;
             *CLOSED.lock().unwrap() = close;
             Ok(())
