@@ -1,7 +1,9 @@
-//! Files that say the same in two places: the CRDs and their copy in the chart, versions, reasons and their page.
+//! Files that say the same in two places: the CRDs and their copy in the chart, versions, reasons and fields and their
+//! pages.
 
 #![allow(clippy::panic, reason = "a test says what it wants in the fewest words")]
 use graph_backup_operator::api;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 fn read(path: &str) -> String {
@@ -50,4 +52,41 @@ fn every_reason_is_explained_once() {
         let rows = page.lines().filter(|line| line.starts_with(&format!("| `{reason}` |"))).count();
         assert_eq!(rows, 1, "docs/reasons.md has {rows} rows for {reason}");
     }
+}
+
+/// Names of the properties below a schema, but not those below a type of Kubernetes itself.
+fn fields(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
+    const OF_KUBERNETES: [&str; 8] = [
+        "affinity",
+        "conditions",
+        "env",
+        "imagePullSecrets",
+        "nodeSelector",
+        "resources",
+        "securityContext",
+        "tolerations",
+    ];
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        names.insert(name.clone());
+        if !OF_KUBERNETES.contains(&name.as_str()) {
+            fields(property, names);
+            fields(&property["items"], names);
+        }
+    }
+}
+
+#[test]
+fn every_field_is_in_the_field_guide() {
+    let page = read("docs/graphbackup.md");
+    let crd: serde_json::Value = serde_yaml::from_str(&api::crds_yaml().unwrap()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    let mut names = BTreeSet::new();
+    fields(&schema["spec"], &mut names);
+    fields(&schema["status"], &mut names);
+    assert!(names.contains("storePath") && names.contains("dataFrom"), "{names:?}");
+    // A field stands between backticks, alone or as a part of a path: `uri`, `cold.workload.storePath`.
+    let code = page.split('`').skip(1).step_by(2);
+    let explained: BTreeSet<&str> = code.flat_map(|code| code.split(['.', '[', ']'])).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !explained.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/graphbackup.md does not explain {missing:?}");
 }
