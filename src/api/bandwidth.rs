@@ -1,19 +1,20 @@
-//! Bytes per second as the API takes them.
+//! Bytes per second, as the API accepts them.
 
 use std::num::NonZeroU64;
 
 /// The smallest limit, bytes per second.
 ///
-/// The tool of 1.5.1 to 1.8 takes what the member sends in frames of up to 4 MiB (`BackupServer.FRAME_LENGTH`) and gives up when
-/// one is not there after 20 s (`Client.DEFAULT_READ_RESPONSE_TIMEOUT_SECONDS`; 1.8 waits 40 s). With this limit one takes 16 s.
+/// The tool of 1.5.1 to 1.8 reads what the member sends in frames of up to 4 MiB (`BackupServer.FRAME_LENGTH`), and
+/// gives up if one takes longer than 20 s (`Client.DEFAULT_READ_RESPONSE_TIMEOUT_SECONDS`; 1.8 waits 40 s). With this
+/// limit, a frame takes 16 s.
 const BANDWIDTH_MIN: u64 = 256 << 10;
 
-/// Longer numbers need not fit once they are multiplied.
+/// A longer number may overflow once it is multiplied by its unit.
 const DIGITS_MAX: usize = 10;
 
-/// Reads bytes per second in the notation of a Kubernetes quantity: digits, then `k`, `M`, `G`, `Ki`, `Mi`, `Gi` or nothing.
+/// Parses bytes per second, written as a Kubernetes quantity: digits, then `k`, `M`, `G`, `Ki`, `Mi`, `Gi` or nothing.
 ///
-/// `None` for anything else, and for less than 256 Ki.
+/// Returns `None` for anything else, and for less than 256 Ki.
 pub fn parse_bandwidth(text: &str) -> Option<NonZeroU64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -4,9 +4,9 @@ use super::{Reason, to_kubernetes};
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// Type of the kstatus condition "as wanted".
+/// Type of the kstatus condition "done".
 pub const READY: &str = "Ready";
-/// Type of the kstatus condition "the operator works on it".
+/// Type of the kstatus condition "in progress".
 pub const RECONCILING: &str = "Reconciling";
 /// Type of the kstatus condition "needs a person".
 pub const STALLED: &str = "Stalled";
@@ -14,13 +14,13 @@ pub const STALLED: &str = "Stalled";
 pub const SUCCEEDED: &str = "Succeeded";
 /// Type of the condition "one and the same member was master during the run".
 pub const MASTER_STABLE: &str = "MasterStable";
-/// Type of the condition "the copy was read back and agrees with its manifest".
+/// Type of the condition "the copy was read back and matches its manifest".
 pub const VERIFIED: &str = "Verified";
 
 /// Type of the condition "a cluster can start from the copy".
 pub const SEEDABLE: &str = "Seedable";
 
-/// Longest message that a condition carries, bytes; the API server takes up to 32 KiB, people do not.
+/// Longest message of a condition, in bytes. The API server accepts up to 32 KiB, but nobody reads that much.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Status of a condition.
@@ -45,7 +45,7 @@ impl Truth {
     }
 }
 
-/// Sets one condition. The transition time moves only when the status changes.
+/// Sets one condition. The transition time changes only when the status does.
 pub fn set(
     conditions: &mut Vec<Condition>,
     kind: &str,
@@ -74,7 +74,7 @@ pub fn set(
     }
 }
 
-/// Status of a condition; `None` when it is absent.
+/// Status of a condition; `None` if it is absent.
 pub fn get(conditions: &[Condition], kind: &str) -> Option<Truth> {
     conditions.iter().find(|c| c.type_ == kind).map(|c| match c.status.as_str() {
         "True" => Truth::True,
@@ -83,8 +83,9 @@ pub fn get(conditions: &[Condition], kind: &str) -> Option<Truth> {
     })
 }
 
-/// A text for an object: one line, cut to at most `limit` bytes on a character boundary with a mark. Line breaks and other
-/// control characters become blanks: what a foreign program said must not steer anybody's terminal.
+/// A text for an object: one line, cut on a character boundary to at most `limit` bytes, with a mark at the cut. Line
+/// breaks and other control characters become spaces, because the words of a foreign program must not control anybody's
+/// terminal.
 pub fn shorten(text: &str, limit: usize) -> String {
     const MARK: &str = "…";
     let line = |text: &str| text.replace(char::is_control, " ");

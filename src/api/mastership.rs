@@ -1,4 +1,4 @@
-//! The mastership: what must not move between the start and the end of a backup, kept in status and manifest.
+//! The mastership: what must not change between the start and the end of a backup. Kept in status and manifest.
 
 use super::StoreId;
 use serde::{Deserialize, Serialize};
@@ -19,13 +19,13 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What ZooKeeper said about the master at one moment.
+/// What ZooKeeper reports about the master at one moment.
 ///
-/// Two readings of one run that are equal mean that one and the same member was master without interruption: slaves that
-/// join or leave do not move the token; a master that steps down and returns does (its znodes are created anew and
-/// `master-rebound` is written).
+/// If two readings in one run are equal, the same member was master without interruption. Slaves that join or leave do
+/// not change the token. A master that steps down and comes back does, because its znodes are recreated and
+/// `master-rebound` is written.
 ///
-/// An equal token proves nothing about the history of an *earlier* point: that is proved by a transaction.
+/// An equal token proves nothing about the history of an *earlier* point; only a transaction proves that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MastershipToken {
@@ -43,14 +43,15 @@ pub struct MastershipToken {
     pub rebound_modified: i64,
     /// Modification zxid of `/C`, the cluster's store id.
     pub cluster_modified: i64,
-    /// What an ensemble that starts afresh cannot repeat. Missing in tokens that earlier versions of the operator wrote.
+    /// What an ensemble that starts afresh cannot repeat. Absent from tokens that earlier versions of the operator
+    /// wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
 }
 
 /// The times and sessions of the znodes that a [`MastershipToken`] is made of.
 ///
-/// Zxids start over when an ensemble loses its data: the same cluster, started in the same order, then has the same
+/// Zxids start over when an ensemble loses its data, and the same cluster, started in the same order, then has the same
 /// zxids. Times are those of the ensemble's leader, in milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,7 +70,7 @@ pub struct Incarnation {
     pub cluster_modified_at: i64,
 }
 
-/// What the member itself said over its backup port; the only mastership that a `single://` source has.
+/// What the member itself reports on its backup port; the only reading that a `single://` source allows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeMark {
@@ -85,23 +86,23 @@ pub struct ProbeMark {
 pub enum Mastership {
     /// From ZooKeeper (`ha://`).
     Master(MastershipToken),
-    /// From the member (`single://`): that the master did not change is not observable.
+    /// From the member (`single://`): whether the master changed cannot be observed.
     Probe(ProbeMark),
 }
 
-/// What became of the mastership between two readings.
+/// Whether the mastership changed between two readings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Movement {
-    /// Both readings are equal: one history.
+    /// Both readings are equal: one uninterrupted mastership.
     None,
-    /// The readings differ; the text says in what, for a message.
+    /// The readings differ. The text says how, for a message.
     Moved(String),
 }
 
 impl Mastership {
     /// Compares a later reading with this one.
     ///
-    /// Tokens from before there were incarnations are compared by what they have.
+    /// If one of the tokens has no incarnation, the tokens are compared without it.
     pub fn movement(&self, later: &Self) -> Movement {
         let equal = match (self, later) {
             (Self::Master(before), Self::Master(after)) => before.agrees_with(after),
@@ -137,7 +138,7 @@ impl MastershipToken {
         part(self) == part(later)
     }
 
-    /// When `/C` was written: zxid and, where it is known, time.
+    /// When `/C` was written: zxid and, if known, time.
     fn cluster_written(&self) -> (i64, Option<i64>) {
         (self.cluster_modified, self.incarnation.as_ref().map(|incarnation| incarnation.cluster_modified_at))
     }

@@ -1,4 +1,5 @@
-//! Names and labels of everything that belongs to an object of ours: deterministic, so that creating twice is impossible.
+//! Names and labels of everything that belongs to one of our objects. They are deterministic, so nothing can be created
+//! twice.
 
 use super::StoreId;
 use chrono::{DateTime, Utc};
@@ -16,7 +17,7 @@ pub const ATTEMPT_LABEL: &str = "graphbackup.dev/attempt";
 /// Label that says what the pod does: `backup`, `check`, `inspect` or `prune`.
 pub const TASK_LABEL: &str = "graphbackup.dev/task";
 
-/// First eight characters of a UID: tells an object from one of the same name that was there before.
+/// First eight characters of a UID, which distinguish an object from an earlier one of the same name.
 fn short(uid: &str) -> &str {
     uid.get(..8).unwrap_or(uid)
 }
@@ -27,7 +28,7 @@ pub fn backup_job(name: &str, uid: &str, attempt: u32) -> String {
     format!("{name}-{}-{attempt}", uid.get(..5).unwrap_or(uid))
 }
 
-/// Name of a Job that asks the volume what became of an attempt. `number` is that of the try, 1 to 9.
+/// Name of a Job that inspects the volume to find out what became of an attempt. `number` counts the tries, 1 to 9.
 pub fn inspect_job(name: &str, uid: &str, attempt: u32, number: u32) -> String {
     format!("{}i{}", backup_job(name, uid, attempt), of_try(number))
 }
@@ -42,12 +43,12 @@ pub fn check_job(name: &str, uid: &str, attempt: u32) -> String {
     format!("{}c", backup_job(name, uid, attempt))
 }
 
-/// Name of a Job that reads a point back that is adopted. `number` is that of the try, 1 to 9.
+/// Name of a Job that reads back a point that is being adopted. `number` counts the tries, 1 to 9.
 pub fn adopt_job(name: &str, uid: &str, number: u32) -> String {
     format!("{name}-{}-a{}", uid.get(..5).unwrap_or(uid), of_try(number))
 }
 
-/// Name of the Lease that one writer of a cluster holds: the store id is 33 characters of a DNS label.
+/// Name of the Lease that one writer of a cluster holds. The store id takes 33 characters of a DNS label.
 pub fn cluster_lock(store: StoreId) -> String {
     format!("graphbackup-{store}")
 }
@@ -57,7 +58,7 @@ pub fn prune_job(name: &str, uid: &str) -> String {
     format!("{name}-{}-p", uid.get(..5).unwrap_or(uid))
 }
 
-/// Folder name of the point of a `GraphBackup`: sorts by time of creation, readable, unique.
+/// Folder name of a `GraphBackup`'s point: readable, unique, and sorted by time of creation.
 pub fn point(name: &str, uid: &str, created: DateTime<Utc>) -> String {
     format!("{}-{name}-{}", created.format("%Y%m%dT%H%M%SZ"), short(uid))
 }

@@ -22,7 +22,8 @@ impl StoreId {
     }
 }
 
-/// Two 64-bit numbers as lower-case hexadecimal, joined by `-`: 33 characters, fit for a folder, a label or an object name.
+/// Two 64-bit numbers in lower-case hexadecimal, joined by `-`: 33 characters that fit a folder, a label or an object
+/// name.
 impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:016x}", self.creation_time, self.random_id)

@@ -1,4 +1,4 @@
-//! Time at the Kubernetes boundary: `chrono` everywhere in our code, `jiff` only where Kubernetes types want it.
+//! Time at the Kubernetes boundary: `chrono` everywhere in our code, `jiff` only where the Kubernetes types require it.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,12 +9,12 @@ pub fn now_seconds(now: DateTime<Utc>) -> DateTime<Utc> {
     now.trunc_subsecs(0)
 }
 
-/// Converts to the type of Kubernetes objects. Moments outside the years that jiff knows become the epoch.
+/// Converts to the type of Kubernetes objects. Moments outside the range of jiff become the epoch.
 pub fn to_kubernetes(moment: DateTime<Utc>) -> Time {
     Time(jiff::Timestamp::from_second(moment.timestamp()).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
 }
 
-/// Reads a duration as the API takes it: `2h`, `1h30m`, `90s`; `None` for anything else and for zero.
+/// Parses a duration as the API accepts it: `2h`, `1h30m`, `90s`. Returns `None` for anything else, and for zero.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut seconds = 0u64;
