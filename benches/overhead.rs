@@ -10,8 +10,8 @@ mod agent_process;
 mod support;
 
 use agent_process::{Outcome, Running};
-use graph_backup_operator::api::Owner;
 use graph_backup_operator::api::Verification;
+use graph_backup_operator::api::{Kind, Owner};
 use graph_backup_operator::contract::task::{BackupRun, Place, Plan};
 use graph_backup_operator::discovery::{DEFAULT_CLUSTER_NAME, Discovery, Located, Network, SourceUri};
 use std::fs::{self, File};
@@ -138,7 +138,12 @@ impl Bench {
         let tool = home().join("bin/neo4j-backup").display().to_string();
         let command = [tool.as_str(), "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"];
         BackupRun {
-            owner: Owner { namespace: "graph".into(), name: "bench".into(), uid: "uid-1".into() },
+            owner: Owner {
+                kind: Kind::GraphBackup,
+                namespace: "graph".into(),
+                name: "bench".into(),
+                uid: "uid-1".into(),
+            },
             attempt: 1,
             source: self.source.clone(),
             cluster_name: None,

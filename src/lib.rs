@@ -7,6 +7,7 @@
 //! - [`contract`]: what a Job is asked and what it answers.
 //! - [`agent`]: what runs inside Jobs.
 //! - [`controller`]: what every controller is made of: calls to the API server, the lock of a database cluster, Jobs, metrics.
+//! - [`members`]: stopping and starting the members of a StatefulSet.
 //! - [`backup`]: the `GraphBackup` controller.
 //! - [`operator`]: the process: leadership, health, shutdown.
 
@@ -16,4 +17,5 @@ pub mod backup;
 pub mod contract;
 pub mod controller;
 pub mod discovery;
+pub mod members;
 pub mod operator;

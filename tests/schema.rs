@@ -264,7 +264,18 @@ fn spec_cannot_be_changed() {
     for field in spec.as_object().unwrap().keys().filter(|field| *field != "method") {
         let changed = parse(&with(&format!("/spec/{field}"), other[field].clone()));
         let said = cel::validate_cel_update(&changed, &old).unwrap_err().to_string();
+        assert!(said.contains(&format!("{field} cannot be changed")), "{field}: {said}");
         assert!(said.contains("create a new GraphBackup"), "{field}: {said}");
+    }
+}
+
+#[test]
+fn an_optional_field_can_be_neither_added_nor_removed() {
+    let point = "000001a202462d5f-d1407c3bb8e8fb07/20261124T060000Z-nightly-1a2b3c4d";
+    let (without, adopts) = (parse(&minimal()), parse(&with("/spec/adopt", json!(point))));
+    for (new, old) in [(&adopts, &without), (&without, &adopts)] {
+        let said = cel::validate_cel_update(new, old).unwrap_err().to_string();
+        assert!(said.contains("adopt can be neither added nor removed"), "{said}");
     }
 }
 
@@ -274,11 +285,36 @@ fn deletion_policy_can_be_changed() {
     assert!(cel::validate_cel_update(&changed, &parse(&minimal())).is_ok());
 }
 
+/// The schema is strict where an object is written: only the two notes of the operator to itself keep fields that it does not
+/// name.
 #[test]
-fn unknown_fields_are_refused_in_code_too() {
-    let object = with("/spec/compression", json!("gzip"));
-    let said = serde_json::from_value::<GraphBackup>(object).unwrap_err().to_string();
-    assert!(said.contains("unknown field `compression`"), "{said}");
+fn the_schema_keeps_no_unknown_field() {
+    fn walk(path: &str, schema: &Value, found: &mut Vec<String>) {
+        if schema["x-kubernetes-preserve-unknown-fields"] == true {
+            found.push(path.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            walk(&format!("{path}.{name}"), property, found);
+        }
+        if schema["items"].is_object() {
+            walk(&format!("{path}[]"), &schema["items"], found);
+        }
+    }
+    let crd: Value = serde_yaml::from_str(&api::crds_yaml().unwrap()).unwrap();
+    let mut found = Vec::new();
+    walk("", &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut found);
+    assert_eq!(found, [".status.attempts[].mastership"]);
+}
+
+/// A newer CRD gives every stored object fields that this version does not know: it reads past them, or no object would have a
+/// parent, and no finalizer would ever be removed.
+#[test]
+fn an_object_of_a_newer_crd_is_read() {
+    let mut object = with("/spec/compression", json!("gzip"));
+    object["spec"]["tool"]["newer"] = json!(true);
+    object["spec"]["deadlines"] = json!({"newer": "1h"});
+    object["status"] = json!({"newer": {}, "attempts": [], "conditions": []});
+    assert_eq!(parse(&object).spec.tool.image, "registry.example/neo4j:1.8");
 }
 
 /// Names every part of a schema that lacks its bound.

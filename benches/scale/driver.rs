@@ -3,9 +3,9 @@
 use chrono::Utc;
 use futures::StreamExt;
 use graph_backup_operator::api::{GraphBackup, Seed};
-use graph_backup_operator::backup::build::AGENT_CONTAINER;
 use graph_backup_operator::contract::task::{BackupRun, Mode, RUN_VARIABLE};
 use graph_backup_operator::contract::verdict::{Published, Verdict};
+use graph_backup_operator::controller::pod::AGENT_CONTAINER;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, PostParams};

@@ -2,8 +2,7 @@
 
 use crate::agent::store::files;
 use crate::agent::store::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
-use crate::api::Owner;
-use crate::api::{Endpoint, Mastership, ProbeMark, Seed, Source, StoreId};
+use crate::api::{Endpoint, Kind, Mastership, Owner, ProbeMark, Seed, Source, StoreId};
 use crate::contract::task::Mode;
 use chrono::DateTime;
 
@@ -15,7 +14,12 @@ pub(super) fn mastership() -> Mastership {
 }
 
 pub(super) fn owner() -> Owner {
-    Owner { namespace: "graph".into(), name: "before-upgrade".into(), uid: "backup-uid".into() }
+    Owner {
+        kind: Kind::GraphBackup,
+        namespace: "graph".into(),
+        name: "before-upgrade".into(),
+        uid: "backup-uid".into(),
+    }
 }
 
 pub(super) fn manifest() -> Manifest {

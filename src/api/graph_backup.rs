@@ -1,20 +1,31 @@
 //! `GraphBackup`: one backup, run once. When it succeeded it is the recovery point.
 
+use super::condition::{self, Truth};
 use super::mastership::Mastership;
 use super::parts::{Deadlines, Retry, Source, Target, Tool, Workload};
 use super::seed::Seed;
 use super::store_id::StoreId;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Every field but `deletionPolicy`. All but `cold` and `adopt` have defaults, so that none of them is ever absent.
-const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type && self.method == oldSelf.method \
-    && has(self.adopt) == has(oldSelf.adopt) && (!has(self.adopt) || self.adopt == oldSelf.adopt) \
-    && has(self.cold) == has(oldSelf.cold) && (!has(self.cold) || self.cold == oldSelf.cold) && self.target == oldSelf.target && self.tool == oldSelf.tool && self.verification == oldSelf.verification \
-    && self.retry == oldSelf.retry && self.deadlines == oldSelf.deadlines";
+/// A field of the spec that cannot change: it is part of what the recovery point is.
+fn immutable(field: &str) -> Rule {
+    Rule::new("self == oldSelf").message(refused(field, "cannot be changed").as_str())
+}
+
+/// An optional field of the spec that can be neither added nor removed: a rule on the field itself sees neither.
+fn settled(field: &str) -> Rule {
+    let rule = Rule::new(format!("has(self.{field}) == has(oldSelf.{field})"));
+    rule.message(refused(field, "can be neither added nor removed").as_str())
+}
+
+fn refused(field: &str, what: &str) -> String {
+    format!("{field} {what}, because the spec says what the recovery point is: create a new GraphBackup")
+}
 
 /// What to back up, with what, and where to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -45,7 +56,7 @@ const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type
     printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Succeeded\")].message"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.tool.bootCommand) || self.verification == 'Boot'")
     .message("tool.bootCommand opens the copy for verification: Boot; set that, or remove the command"))]
 #[x_kube(validation = Rule::new("has(self.cold) == (self.method == 'Cold')")
@@ -59,41 +70,51 @@ const FROZEN: &str = "self.source == oldSelf.source && self.type == oldSelf.type
 #[x_kube(validation = Rule::new("!has(self.adopt) || (self.type == 'Full' && self.method == 'Online' \
         && self.verification == 'Quick' && !has(self.tool.command) && !has(self.tool.bandwidthLimit))")
     .message("adopt takes a point as it is: leave type, method, verification, tool.command and tool.bandwidthLimit out"))]
-#[x_kube(validation = Rule::new(FROZEN)
-    .message("the spec of a GraphBackup cannot be changed, but for deletionPolicy: it says what a recovery point is; create a new GraphBackup"))]
+#[x_kube(validation = settled("cold"))]
+#[x_kube(validation = settled("adopt"))]
 pub struct GraphBackupSpec {
     /// Where the database is.
+    #[x_kube(validation = immutable("source"))]
     pub source: Source,
     /// What is copied: `Full` copies the whole store. `Incremental` replays the transactions since the newest earlier point
     /// of the cluster on the same target over a copy of that point, and fails where that cannot be done. `Auto` is
     /// `Incremental` where that can be done, and else `Full`, with the reason. Each gives a whole store.
+    #[x_kube(validation = immutable("type"))]
     #[serde(default, rename = "type")]
     pub backup_type: BackupType,
     /// How it is copied: `Online` runs the database's own tool against the master while it serves. `Cold` stops one member,
     /// copies its store from its volume and starts it again; it is for platforms on which the tool cannot make a first copy.
+    #[x_kube(validation = immutable("method"))]
     #[serde(default)]
     pub method: Method,
     /// Which member is stopped, with `method: Cold` only.
+    #[x_kube(validation = immutable("cold"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold: Option<Cold>,
     /// A point that is on the target already, `<store id>/<folder>`: nothing is copied. Every file of it is read back, and it
     /// becomes this object's recovery point. For points whose objects were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 35, max = 287))]
+    #[x_kube(validation = immutable("adopt"))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{16}-[0-9a-f]{16}/[A-Za-z0-9_][A-Za-z0-9._-]*$')")
         .message("adopt names a point's folder below target.directory: '<store id>/<folder>', as in status.directory"))]
     pub adopt: Option<String>,
     /// Where the recovery point is written.
+    #[x_kube(validation = immutable("target"))]
     pub target: Target,
     /// The database's backup tool.
+    #[x_kube(validation = immutable("tool"))]
     pub tool: Tool,
     /// How the copy is checked before it counts.
+    #[x_kube(validation = immutable("verification"))]
     #[serde(default)]
     pub verification: Verification,
     /// How often a failed attempt is run again.
+    #[x_kube(validation = immutable("retry"))]
     #[serde(default)]
     pub retry: Retry,
     /// Limits of time.
+    #[x_kube(validation = immutable("deadlines"))]
     #[serde(default)]
     pub deadlines: Deadlines,
     /// What happens to the files when this object is deleted. The only field that may change.
@@ -136,7 +157,7 @@ pub enum Method {
 /// Which member is stopped for a cold copy: the one with the highest ordinal, for a StatefulSet can do without that one
 /// alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Cold {
     /// The StatefulSet that runs the members.
     pub workload: Workload,
@@ -214,6 +235,23 @@ pub struct GraphBackupStatus {
     pub point: Option<Point>,
 }
 
+impl GraphBackupStatus {
+    /// Whether there is a recovery point.
+    pub fn has_succeeded(&self) -> bool {
+        condition::get(&self.conditions, condition::SUCCEEDED) == Some(Truth::True)
+    }
+
+    /// Whether the backup is over: such an object is never worked on again.
+    pub fn is_terminal(&self) -> bool {
+        matches!(condition::get(&self.conditions, condition::SUCCEEDED), Some(Truth::True | Truth::False))
+    }
+
+    /// The attempt that has not ended yet.
+    pub fn open_attempt(&self) -> Option<&Attempt> {
+        self.attempts.last().filter(|attempt| attempt.completion_time.is_none())
+    }
+}
+
 /// Where a backup stands, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
@@ -268,6 +306,18 @@ pub struct Attempt {
     pub pod_uid: Option<String>,
 }
 
+impl Attempt {
+    /// The member that it stopped, until its replicas are put back.
+    pub fn member_to_restore(&self) -> Option<&StoppedMember> {
+        self.stopped.as_ref().filter(|stopped| stopped.restored_time.is_none())
+    }
+
+    /// The member whose replicas were put back, while it is expected to register again.
+    pub fn returning_member(&self) -> Option<&StoppedMember> {
+        self.stopped.as_ref().filter(|stopped| stopped.restored_time.is_some() && stopped.missing.is_none())
+    }
+}
+
 /// A member that is stopped for a cold copy, and what puts the cluster back as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -299,7 +349,7 @@ pub struct StoppedMember {
 
 /// An earlier point that an incremental backup starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Parent {
     /// Name of its `GraphBackup`.
     pub name: String,
@@ -359,7 +409,7 @@ pub enum CopiedBy {
 
 /// What the engine found when it opened a copy of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Boot {
     /// Whole seconds from the start of the command to its end.
     pub seconds: i64,

@@ -20,14 +20,12 @@ pub use graph_backup::{
     IfMaster, Inspection, Method, Parent, Phase, Point, StoppedMember, Verification,
 };
 pub use mastership::{Endpoint, Incarnation, Mastership, MastershipToken, Movement, ProbeMark};
-pub use owner::Owner;
+pub use owner::{Kind, Owner};
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use reason::{Reason, Remedy};
 pub use seed::{MendedHeader, Seed, SeedState};
 pub use store_id::{ParseStoreIdError, StoreId};
 pub use time::{now_seconds, parse_duration, to_kubernetes};
 
-/// API group of all kinds.
-pub const GROUP: &str = "graphbackup.dev";
-/// API version of all kinds.
-pub const VERSION: &str = "v1alpha1";
+/// API group and version of all kinds.
+pub const API_VERSION: &str = "graphbackup.dev/v1alpha1";

@@ -1,15 +1,63 @@
 //! The object that a Job, a lock or a point belongs to.
 
+use super::API_VERSION;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// Which object a run belongs to.
+/// The kinds whose objects own something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// [`GraphBackup`](super::GraphBackup).
+    #[default]
+    GraphBackup,
+}
+
+impl Kind {
+    /// All of them.
+    const ALL: [Self; 1] = [Self::GraphBackup];
+
+    /// As the API writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GraphBackup => "GraphBackup",
+        }
+    }
+
+    /// Group and version of the kind.
+    pub const fn api_version(self) -> &'static str {
+        API_VERSION
+    }
+
+    /// Reads the name of a kind; `None` for one that owns nothing, or that this version does not know.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An object of one of the kinds, by its UID: another object of the same name is another owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
-    /// Namespace of the `GraphBackup`.
+    /// Its kind. Manifests of before there was more than one do not name it.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Its namespace.
     pub namespace: String,
-    /// Name of the `GraphBackup`.
+    /// Its name.
     pub name: String,
-    /// UID of the `GraphBackup`; the evidence counts only for this very object.
+    /// Its UID; evidence counts only for this very object.
     pub uid: String,
+}
+
+/// `<kind> <namespace>/<name>`, for messages.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
 }

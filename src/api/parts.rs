@@ -20,7 +20,7 @@ fn uri_rule() -> Rule {
 
 /// Where the database is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.clusterName) || self.uri.startsWith('ha://')")
     .message("clusterName names a cluster in ZooKeeper: remove it, or use an ha:// uri"))]
 pub struct Source {
@@ -39,7 +39,7 @@ pub struct Source {
 
 /// Where recovery points are written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Target {
     /// Name of a PersistentVolumeClaim in the object's namespace.
     #[schemars(length(min = 1, max = 253))]
@@ -56,7 +56,7 @@ pub struct Target {
 
 /// The workload that runs the members of the database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// Name of the StatefulSet in the object's namespace.
     #[schemars(length(min = 1, max = 63))]
@@ -77,7 +77,7 @@ pub struct Workload {
 
 /// The database's own backup tool, and how its pod is made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Tool {
     /// Image that holds the tool; best the image that the database runs.
     #[schemars(length(min = 1, max = 512))]
@@ -119,7 +119,7 @@ pub struct Tool {
 
 /// Overrides of a Job's pod. What is not set here follows the PodSecurity standard `restricted`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PodTemplate {
     /// Requests and limits of the tool's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,7 +163,7 @@ pub struct PodTemplate {
 
 /// How often a failed attempt is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Retry {
     /// Attempts after the first, when the reason is one that may pass (a failover, a pod that was lost).
     #[serde(default = "Retry::default_limit")]
@@ -190,7 +190,7 @@ fn duration_rule(name: &str, example: &str) -> Rule {
 
 /// Limits of time. Durations are written as `2h`, `1h30m`, `90s`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Deadlines {
     /// The whole backup, from the first time the operator saw it, with all waiting and all attempts.
     #[serde(default = "Deadlines::default_run")]

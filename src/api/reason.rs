@@ -53,12 +53,12 @@ reasons! {
     Adopted => Retry,
     /// Another backup of the same cluster works; this one starts when that has ended.
     WaitingForLock => Retry,
+    /// `spec.adopt`: other points on the same claim are read back first.
+    WaitingForTurn => Retry,
     /// A member is being stopped for a cold copy.
     StoppingMember => Retry,
     /// The member that was stopped for a cold copy is started again.
     StartingMember => Retry,
-    /// The files of the point are being removed.
-    Pruning => Retry,
     /// The two readings of the mastership are equal.
     MasterUnchanged => Retry,
     /// `single://` names a member directly: whether the master changed cannot be seen.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the transaction logs of a copy mean for a cluster that starts from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Seed {
     /// How the logs are now.
     pub state: SeedState,
@@ -37,7 +37,7 @@ pub enum SeedState {
 
 /// A header of a log that was mended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct MendedHeader {
     /// The log, relative to the store.
     #[schemars(length(max = 256))]

@@ -1,23 +1,22 @@
-//! The driver: watches, one pass, back-off.
+//! The driver: watches, and one pass.
 
-use super::apply::{ApplyError, Hands, apply, apply_removal, disown, let_foreign_go, let_go, refuse, set_finalizers};
-use super::decide::decide;
-use super::foreign::{ending, foreign_status};
-use super::observe::{Eyes, namespace_goes, observe, observe_remains};
-use super::points::{Points, newest_parent, taken_by};
-use super::status::{is_terminal, success};
-use super::step::{Ending, Step};
-use super::validate::{ValidBackup, validate};
-use crate::api::Owner;
+use super::decide::{PRUNE_AGAIN, decide};
+use super::effects::{Plan, Settings, after_refusal, owner_of, plan};
+use super::finalizers::has_finalizer;
+use super::log::log_step;
+use super::observe::{Observer, observe};
+use super::points::{Points, adoptions_ahead, newest_parent, taken_by};
+use super::request::{Request, request};
+use super::status::waits_for;
+use super::step::{Decision, ObjectStep, Removal, Step};
+use super::validate::ValidBackup;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::api::{GraphBackup, GraphBackupStatus, Parent, Reason, StoreId};
-use crate::backup::decide::removal::{
-    Removal, change_of_finalizers, decide_removal, has_finalizer, may_go, other_finalizers,
-};
-use crate::controller::call::CallError;
-use crate::controller::job::to_chrono;
+use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
+use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
 use crate::controller::lock::ClusterLocks;
 use crate::controller::metrics::Metrics;
+use crate::controller::pace::{AFTER_A_WRITE, Pace, Told};
+use crate::controller::pass::{self, Passed, key};
 use crate::discovery::Discovery;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
@@ -27,19 +26,14 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use kube::{Api, Client, ResourceExt};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Passes that run at the same time in one namespace.
 const CONCURRENCY: u16 = 32;
-/// Waits after a failed pass: first, and longest.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(2));
-
-/// From a write to the next look: the write itself brings the next pass, this is for a lost event.
-const AFTER_A_WRITE: Duration = Duration::from_secs(30);
+/// From the deletion of a Job that could still write to the next look.
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// Gives the present moment; a test gives its own.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -64,24 +58,8 @@ pub struct Context {
     pub leading: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Objects whose passes fail.
-    pub failing: Failing,
-}
-
-/// When each object's series of failed passes began; a success ends it.
-#[derive(Default)]
-pub struct Failing(Mutex<HashMap<String, Instant>>);
-
-impl Failing {
-    /// Back-off by the time that an object has been failing: independent of how often events trigger it.
-    fn wait(&self, key: &str) -> Duration {
-        let mut failing = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        failing.entry(key.to_owned()).or_insert_with(Instant::now).elapsed().clamp(RETRY.0, RETRY.1)
-    }
-
-    fn recovered(&self, key: &str) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(key);
-    }
+    /// When objects are looked at again.
+    pub pace: Pace,
 }
 
 /// What the controller itself watches.
@@ -95,26 +73,34 @@ impl Points for Known {
     fn taken_by(&self, backup: &ValidBackup, store: StoreId) -> Option<String> {
         taken_by(backup, store, self.0.state().iter().filter_map(|object| object.0.as_ref().ok()))
     }
+
+    fn adoptions_ahead(&self, backup: &ValidBackup) -> usize {
+        adoptions_ahead(backup, self.0.state().iter().filter_map(|object| object.0.as_ref().ok()))
+    }
 }
 
 /// Runs the controller of one namespace until `shutdown` resolves, then lets running passes end.
 ///
 /// Earlier points are looked up in what the controller itself watches.
-pub async fn run(mut context: Context, namespace: &str, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = context.client.clone();
+pub async fn run(
+    client: Client,
+    namespace: &str,
+    context: impl FnOnce(Arc<dyn Points>) -> Context,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let backups: Api<DeserializeGuard<GraphBackup>> = Api::namespaced(client.clone(), namespace);
     let jobs: Api<PartialObjectMeta<Job>> = Api::namespaced(client.clone(), namespace);
     let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, namespace);
     let namespace = namespace.to_owned();
     let controller = Controller::new(backups, watcher::Config::default());
-    context.points = Arc::new(Known(controller.store()));
+    let context = context(Arc::new(Known(controller.store())));
     controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns(jobs, ours.clone())
-        .watches(pods, ours, |pod: PartialObjectMeta<Pod>| owner_of(&pod))
+        .watches(pods, ours, |pod: PartialObjectMeta<Pod>| owner_of_pod(&pod))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, error_policy, Arc::new(context))
+        .run(run_pass, error_policy, Arc::new(context))
         .for_each(|outcome| {
             if let Err(error) = outcome {
                 tracing::debug!(%namespace, %error, "a pass did not run to its end");
@@ -125,239 +111,127 @@ pub async fn run(mut context: Context, namespace: &str, shutdown: impl Future<Ou
 }
 
 /// The `GraphBackup` that a pod of ours belongs to.
-fn owner_of(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<DeserializeGuard<GraphBackup>>> {
+fn owner_of_pod(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<DeserializeGuard<GraphBackup>>> {
     let name = pod.labels().get(BACKUP_LABEL)?;
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
-async fn reconcile(object: Arc<DeserializeGuard<GraphBackup>>, context: Arc<Context>) -> Result<Action, ApplyError> {
+async fn run_pass(object: Arc<DeserializeGuard<GraphBackup>>, context: Arc<Context>) -> Result<Action, EffectError> {
     pass(object, context).await.map(|again| again.map_or_else(Action::await_change, Action::requeue))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
+fn error_policy(object: Arc<DeserializeGuard<GraphBackup>>, error: &EffectError, context: Arc<Context>) -> Action {
+    Action::requeue(retry_after(&object, error, &context))
 }
 
 /// One pass over one object: when to look again without any event. Public for the simulation, as [`retry_after`] is.
 pub async fn pass(
     object: Arc<DeserializeGuard<GraphBackup>>,
     context: Arc<Context>,
-) -> Result<Option<Duration>, ApplyError> {
-    let key = key(&object);
-    let started = Instant::now();
-    let outcome = match &object.0 {
-        Ok(backup) => work(backup, &context).await,
-        // The other objects go on; this one waits until somebody mends it.
-        Err(error) => {
-            tracing::warn!(object = %key, %error, "GraphBackup cannot be read by this version");
-            context.metrics.undecodable(GraphBackup::kind(&()).as_ref());
-            Ok(None)
-        }
-    };
-    context.metrics.pass(started.elapsed(), outcome.as_ref().err().map(ApplyError::category));
-    if outcome.is_ok() {
-        context.failing.recovered(&key);
-    }
-    outcome
-}
-
-async fn work(object: &GraphBackup, context: &Context) -> Result<Option<Duration>, ApplyError> {
-    let now = (context.clock)();
-    let hands = Hands {
-        client: &context.client,
-        locks: &context.locks,
-        operator_image: &context.operator_image,
-        instance: &context.instance,
-        leading: context.leading.as_ref(),
-    };
-    if let Some(foreign) = foreign_status(object) {
-        return disown_status(&hands, object, foreign, &context.metrics, now).await;
-    }
-    let status = object.status.clone().unwrap_or_default();
-    if object.metadata.deletion_timestamp.is_some() {
-        return remove(&hands, context.discovery.as_ref(), object, &status, now).await;
-    }
-    let over = is_terminal(&status);
-    if let Some(finalizers) = change_of_finalizers(object, over) {
-        set_finalizers(&hands, object, finalizers).await?;
-        return Ok((!over).then_some(AFTER_A_WRITE));
-    }
-    if over {
-        return Ok(None);
-    }
-    let backup = match validate(object) {
-        Ok(backup) => backup,
-        Err(error) => {
-            refuse(&hands, object, &status, Ending::new(Reason::InvalidSpec, error.to_string()), now).await?;
-            context.metrics.finished(Reason::InvalidSpec);
-            return Ok(None);
-        }
-    };
-    let eyes = Eyes {
-        client: &context.client,
-        discovery: context.discovery.as_ref(),
-        locks: &context.locks,
-        points: context.points.as_ref(),
-    };
-    let world = observe(&eyes, &backup, &status, now).await?;
-    let step = decide(&backup, &status, world, now);
-    apply(&hands, &backup, &status, &step, now).await?;
-    tell(&backup.owner, &step, &context.metrics);
-    Ok(match step.deed() {
-        Step::Wait(waiting) => Some(waiting.look_again),
-        // The finalizer of a member's backup goes with the next pass; this is for a lost event.
-        Step::Succeed(_) | Step::Fail(_) => has_finalizer(object).then_some(AFTER_A_WRITE),
-        Step::BreakLock(_) | Step::StopMember(_) | Step::Checked => Some(Duration::ZERO),
-        Step::Start { .. }
-        | Step::StartMember(_)
-        | Step::MemberMissing(_)
-        | Step::Check
-        | Step::Adopt(..)
-        | Step::Inspect(_)
-        | Step::Unanswered(..)
-        | Step::DeleteFirst(..)
-        | Step::CloseAttempt(_)
-        | Step::DeleteJob(_) => Some(AFTER_A_WRITE),
-    })
-}
-
-/// An object with the status of another one: it says so and is over, or goes.
-async fn disown_status(
-    hands: &Hands<'_>,
-    object: &GraphBackup,
-    foreign: &GraphBackupStatus,
-    metrics: &Metrics,
-    now: DateTime<Utc>,
-) -> Result<Option<Duration>, ApplyError> {
-    let uid = foreign.uid.as_deref().unwrap_or_default();
-    tracing::warn!(backup = object.name_any(), uid, "the status was written for another object");
-    if object.metadata.deletion_timestamp.is_none() {
-        disown(hands, object, ending(object, foreign), now).await?;
-        metrics.finished(Reason::ForeignStatus);
-    } else if has_finalizer(object) {
-        let_foreign_go(hands, object, uid, now).await?;
-    }
-    Ok(None)
-}
-
-/// A deleted object: the member that it stopped is started and its files go first, where its policy says so.
-async fn remove(
-    hands: &Hands<'_>,
-    discovery: &dyn Discovery,
-    object: &GraphBackup,
-    status: &GraphBackupStatus,
-    now: DateTime<Utc>,
-) -> Result<Option<Duration>, ApplyError> {
-    if !has_finalizer(object) {
-        return Ok(None);
-    }
-    let (false, Ok(backup)) = (may_go(object, status), validate(object)) else {
-        set_finalizers(hands, object, other_finalizers(object)).await?;
-        return Ok(None);
-    };
-    match remove_files(hands, discovery, object, &backup, status, now).await {
-        // Its claim, its Jobs and this operator's Role go too: nothing can be removed, and nothing needs to be.
-        Err(ApplyError::Call(CallError::Refused { .. })) if namespace_goes(hands.client, &backup).await => {
-            tracing::info!(backup = backup.owner.name, "deleted with its namespace");
-            let_go(hands, object, &backup).await
-        }
-        again => again,
-    }
-}
-
-async fn remove_files(
-    hands: &Hands<'_>,
-    discovery: &dyn Discovery,
-    object: &GraphBackup,
-    backup: &ValidBackup,
-    status: &GraphBackupStatus,
-    now: DateTime<Utc>,
-) -> Result<Option<Duration>, ApplyError> {
-    let remains = observe_remains(hands.client, discovery, backup, status).await?;
-    let deleted = object.metadata.deletion_timestamp.as_ref().map_or(now, to_chrono);
-    let removal = decide_removal(backup, object.spec.deletion_policy, status, remains, deleted, now);
-    let again = apply_removal(hands, object, backup, status, &removal, now).await?;
-    tell_removal(&backup.owner.name, &removal);
-    Ok(again)
-}
-
-fn tell_removal(name: &str, removal: &Removal) {
-    match removal {
-        Removal::LetGo(why) => tracing::info!(backup = name, why, "deleted"),
-        Removal::Stop(job) => tracing::info!(backup = name, job = job.name, "Job of a deleted object stopped"),
-        Removal::StartMember(_) => tracing::info!(backup = name, "the member that a deleted object stopped is started"),
-        Removal::Prune => tracing::info!(backup = name, "the files of a deleted object are being removed"),
-        Removal::Failed { reason, message, .. } => {
-            tracing::warn!(backup = name, %reason, "files not removed: {message}");
-        }
-        Removal::Wait(_) => {}
-    }
-}
-
-/// Log and metrics of what was done.
-fn tell(owner: &Owner, step: &Step, metrics: &Metrics) {
-    let name = &owner.name;
-    match step {
-        Step::Wait(waiting) => tracing::debug!(backup = name, reason = %waiting.reason, "waits: {}", waiting.message),
-        Step::Start { attempt, .. } => {
-            tracing::info!(backup = name, attempt = attempt.number, job = attempt.job, master = %attempt.mastership.endpoint(), "attempt started");
-        }
-        Step::Inspect(inspection) => {
-            tracing::info!(backup = name, job = inspection.job, "the verdict is lost: the volume is asked");
-        }
-        Step::Unanswered(inspection, _) => {
-            let why = inspection.unanswered.as_deref().unwrap_or_default();
-            tracing::warn!(backup = name, job = inspection.job, "the volume gave no answer: {why}");
-        }
-        Step::CloseAttempt(ending) => {
-            metrics.attempt_failed(ending.reason);
-            tracing::warn!(backup = name, reason = %ending.reason, "attempt failed: {}", ending.message);
-        }
-        Step::DeleteFirst(job, then) => {
-            tracing::info!(backup = name, job = job.name, "Job deleted: its agent has ended, its pod has not");
-            tell(owner, then, metrics);
-        }
-        Step::MemberMissing(note) => tracing::warn!(backup = name, "{note}"),
-        Step::Checked => tracing::info!(backup = name, "a cold copy can be made"),
-        Step::Adopt(..) => tracing::info!(backup = name, "the point to be adopted is read back"),
-        Step::Check => tracing::info!(backup = name, "whether a cold copy can be made is being checked"),
-        Step::StopMember(to) => tracing::info!(backup = name, replicas = to.replicas, "the member is being stopped"),
-        Step::StartMember(Some(to)) => {
-            tracing::info!(backup = name, replicas = to.replicas, "the member is started again");
-        }
-        Step::StartMember(None) => {
-            tracing::info!(backup = name, "there are no replicas to put back");
-        }
-        Step::BreakLock(lock) => {
-            tracing::info!(backup = name, lease = lock.name, "lock of a holder that is gone deleted");
-        }
-        Step::DeleteJob(job) => tracing::info!(backup = name, job = job.name, "Job of a closed attempt deleted"),
-        Step::Succeed(point) => {
-            metrics.succeeded(success(point, &owner.uid).0, point);
-            tracing::info!(backup = name, bytes = point.bytes, digest = point.manifest_digest, "succeeded");
-        }
-        Step::Fail(ending) => {
-            metrics.finished(ending.reason);
-            tracing::warn!(backup = name, reason = %ending.reason, "failed: {}", ending.message);
-        }
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-fn error_policy(object: Arc<DeserializeGuard<GraphBackup>>, error: &ApplyError, context: Arc<Context>) -> Action {
-    Action::requeue(retry_after(&object, error, &context))
+) -> Result<Option<Duration>, EffectError> {
+    pass::pass(&object, &context.metrics, &context.pace, async |object| reconcile(object, &context).await).await
 }
 
 /// When a failed pass is repeated.
-pub fn retry_after(object: &DeserializeGuard<GraphBackup>, error: &ApplyError, context: &Context) -> Duration {
-    let key = key(object);
-    if let ApplyError::LockTaken | ApplyError::Call(CallError::Conflict { .. }) = error {
-        // The object was newer than the cache, or somebody else was faster: the next look shows it.
-        tracing::debug!(object = %key, %error, "pass repeated");
-        return RETRY.0;
-    }
-    let wait = context.failing.wait(&key);
-    tracing::warn!(object = %key, %error, seconds = wait.as_secs(), "pass failed and is repeated");
-    wait
+pub fn retry_after(object: &DeserializeGuard<GraphBackup>, error: &EffectError, context: &Context) -> Duration {
+    pass::retry_after(object, error, &context.pace)
 }
 
-fn key(object: &DeserializeGuard<GraphBackup>) -> String {
-    let meta = object.meta();
-    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+/// From an object to what is done for it. The lines marked *client* read or write; the others are pure.
+async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Passed, EffectError> {
+    let now = (context.clock)();
+    let status = object.status.clone().unwrap_or_default();
+    let settings = context.settings(context.pace.is_due(&key(object)), now);
+
+    let request = request(object);
+    let world = observe(&context.observer(), object, &request, &status, now).await?; // client
+    let decision = decide(&request, &status, world, now);
+    let plan = plan(object, &request, &decision, settings)?;
+    let told = told(&status, &plan.status, &decision.step);
+    let decision = context.execute(object, &request, decision, plan, settings).await?; // client
+
+    log_step(object, &decision, &context.metrics);
+    Ok(Passed { look_again: look_again(object, &decision.step), told })
+}
+
+impl Context {
+    fn observer(&self) -> Observer<'_> {
+        Observer {
+            client: &self.client,
+            discovery: self.discovery.as_ref(),
+            locks: &self.locks,
+            points: self.points.as_ref(),
+        }
+    }
+
+    fn settings(&self, due: bool, now: DateTime<Utc>) -> Settings<'_> {
+        Settings { operator_image: &self.operator_image, instance: &self.instance, due, now }
+    }
+
+    /// Executes a plan, and the one that follows when the API server refuses an effect of it. Gives what was done in the end.
+    async fn execute(
+        &self,
+        object: &GraphBackup,
+        request: &Request,
+        decision: Decision,
+        plan: Plan,
+        settings: Settings<'_>,
+    ) -> Result<Decision, EffectError> {
+        let executor = Executor { client: &self.client, locks: &self.locks, leading: self.leading.as_ref() };
+        let (owner, version) = (owner_of(object), object.resource_version().unwrap_or_default());
+        let subject = Subject { owner: &owner, resource_version: &version };
+        let outcome = executor.execute::<GraphBackup, _>(&subject, plan.effects, settings.now).await?;
+        let (Outcome::Refused { refusal, message, resource_version }, Request::Backup(backup)) = (outcome, request)
+        else {
+            return Ok(decision);
+        };
+        let backup = ValidBackup { resource_version, ..backup.as_ref().clone() };
+        let (decision, plan) = after_refusal(object, &backup, &plan.status, (&refusal, &message), settings)?;
+        let subject = Subject { owner: &owner, resource_version: &backup.resource_version };
+        executor.execute::<GraphBackup, _>(&subject, plan.effects, settings.now).await?;
+        Ok(decision)
+    }
+}
+
+/// What a step tells on the object.
+fn told(before: &GraphBackupStatus, after: &GraphBackupStatus, step: &Step) -> Told {
+    if before == after {
+        return Told::Nothing;
+    }
+    let retold = matches!(step, Step::Wait(waiting) if waits_for(before, waiting.reason));
+    if retold { Told::OtherWords } else { Told::News }
+}
+
+/// When to look again after a step without any event.
+fn look_again(object: &GraphBackup, step: &Step) -> Option<Duration> {
+    let over = object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal);
+    match step {
+        Step::Wait(waiting) => Some(waiting.look_again),
+        Step::Object(ObjectStep::SetFinalizers(_)) => (!over).then_some(AFTER_A_WRITE),
+        Step::Object(ObjectStep::Nothing | ObjectStep::Refuse(_) | ObjectStep::Disown(_) | ObjectStep::Release(_)) => {
+            None
+        }
+        // The finalizer of a cold backup goes with the next pass.
+        Step::Succeed(_) | Step::Fail(_) => has_finalizer(object).then_some(AFTER_A_WRITE),
+        Step::BreakLock(_) | Step::StopMember(_) | Step::Checked | Step::Remove(Removal::StartMember(_)) => {
+            Some(Duration::ZERO)
+        }
+        Step::Remove(Removal::StopJob(_)) => Some(STOPPING),
+        Step::Remove(Removal::Failed { .. }) => Some(PRUNE_AGAIN),
+        Step::Remove(Removal::Wait(wait)) => Some(*wait),
+        Step::OpenAttempt { .. }
+        | Step::CopyMember(_)
+        | Step::RecreateJob(_)
+        | Step::RecreateCheck
+        | Step::StartMember(_)
+        | Step::LeaveReplicas
+        | Step::MemberMissing(_)
+        | Step::Adopt(..)
+        | Step::Inspect(_)
+        | Step::Unanswered(..)
+        | Step::CloseAttempt(_)
+        | Step::DeleteJob(_)
+        | Step::Remove(Removal::Prune) => Some(AFTER_A_WRITE),
+    }
 }

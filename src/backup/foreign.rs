@@ -41,23 +41,17 @@ fn to_adopt(directory: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::testing::backup;
     use serde_json::{Value, json};
 
     fn object(status: &Value) -> GraphBackup {
-        serde_json::from_value(json!({
-            "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
-            "metadata": {"name": "nightly", "namespace": "graph", "uid": "ours"},
-            "spec": {"source": {"uri": "single://db"}, "target": {"claimName": "backups"}, "tool": {"image": "i"},
-                     "deletionPolicy": "Delete"},
-            "status": status,
-        }))
-        .unwrap()
+        backup().named("ours").spec("deletionPolicy", "Delete").status(status.clone()).object()
     }
 
     #[test]
     fn a_status_belongs_to_the_object_whose_uid_it_names() {
         assert!(foreign_status(&object(&json!({}))).is_none());
-        assert!(foreign_status(&object(&json!({"uid": "ours"}))).is_none());
+        assert!(foreign_status(&object(&json!({"uid": "uid-ours"}))).is_none());
         assert!(foreign_status(&object(&json!({"uid": "theirs"}))).is_some());
     }
 

@@ -1,17 +1,23 @@
 //! The `GraphBackup` controller.
 //!
-//! A pass reads the object ([`validate`]), looks at the world ([`observe`] into [`world`]), decides ([`decide`], pure)
-//! and does it ([`apply`], with Jobs from [`build`] and the status from [`status`]). Nothing is remembered between passes.
+//! A pass reads what the object asks for ([`request`]), observes the world ([`observe`] into [`world`]), decides ([`decide`]),
+//! makes the effects ([`effects`], with Jobs from [`build`] and the status from [`status`]) and has them executed. Only
+//! observing and executing have a client. Nothing but the pace is remembered between passes.
 
-pub mod apply;
 pub mod build;
 pub mod controller;
 pub mod decide;
+pub mod effects;
 pub mod event;
+pub mod finalizers;
 pub mod foreign;
+mod log;
 pub mod observe;
 pub mod points;
+pub mod request;
 pub mod status;
 pub mod step;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 pub mod world;

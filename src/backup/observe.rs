@@ -1,31 +1,30 @@
 //! Reads what the next step depends on: live, so that nothing stale decides.
 
-use super::decide::{attempt_due, open_attempt};
+use super::decide::attempt_due;
 use super::points::Points;
-use super::status::is_terminal;
-use super::validate::ValidBackup;
-use super::world::{Adoption, Ground, JobRef, JobState, MemberState, Site, SiteLock, World};
-use crate::api::Owner;
+use super::request::Request;
+use super::validate::{ValidBackup, Work};
+use super::world::{Adoption, Candidate, DeletionView, LockState, Open, Prerequisites, Remains, Stopping, World};
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, check_job, prune_job};
 use crate::api::{
-    Attempt, BackupType, Cold, GraphBackup, GraphBackupStatus, Mastership, ProbeMark, StoppedMember, StoreId,
+    Attempt, BackupType, Cold, GraphBackup, GraphBackupStatus, Kind, Mastership, Owner, ProbeMark, StoppedMember,
+    StoreId,
 };
-use crate::backup::decide::cold;
-use crate::backup::decide::removal::Remains;
 use crate::contract::task::Task;
 use crate::controller::call::{CallError, call, list};
-use crate::controller::job::{created, finished, job_ref, summarize};
+use crate::controller::job::{JobRef, JobState, created, finished, is_working, job_ref, summarize, to_chrono};
 use crate::controller::lock::{ClusterLocks, HeldLock, Lock};
 use crate::discovery::{Discovery, DiscoveryError, Located};
+use crate::members::choose;
+use crate::members::replicas::{self, MemberState, get_workload};
 use chrono::{DateTime, Utc};
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::{Api, Client, ResourceExt};
 
-/// What looking needs.
+/// Observes the world for one pass.
 #[derive(Clone, Copy)]
-pub struct Eyes<'a> {
+pub struct Observer<'a> {
     /// Client of the API server.
     pub client: &'a Client,
     /// Finds the master.
@@ -36,43 +35,54 @@ pub struct Eyes<'a> {
     pub points: &'a dyn Points,
 }
 
-/// Reads the world for the next decision.
-pub async fn observe(
-    eyes: &Eyes<'_>,
-    backup: &ValidBackup,
-    status: &GraphBackupStatus,
+/// Reads what the next decision depends on.
+pub async fn observe<'a>(
+    observer: &Observer<'_>,
+    object: &GraphBackup,
+    request: &Request,
+    status: &'a GraphBackupStatus,
     now: DateTime<Utc>,
-) -> Result<World, CallError> {
-    if let Some(store) = backup.adopt {
-        return observe_adoption(eyes, backup, status, store).await;
-    }
-    match open_attempt(status) {
-        Some(attempt) => observe_open(eyes, backup, attempt).await,
-        None => observe_idle(eyes, backup, status, now).await,
+) -> Result<World<'a>, CallError> {
+    match request {
+        Request::Object(_) => Ok(World::NotObserved),
+        Request::Removal(backup) => {
+            let deleted = object.metadata.deletion_timestamp.as_ref().map_or(now, to_chrono);
+            observe_deleted(observer, backup, status, deleted).await.map(World::Deleted)
+        }
+        Request::Backup(backup) => match (&backup.work, status.open_attempt()) {
+            (Work::Adopt(store), _) => observe_adoption(observer, backup, status, *store).await,
+            (Work::Online | Work::Cold(_), Some(attempt)) => observe_open(observer, backup, attempt).await,
+            (Work::Online | Work::Cold(_), None) => observe_idle(observer, backup, status, now).await,
+        },
     }
 }
 
-async fn observe_adoption(
-    eyes: &Eyes<'_>,
+async fn observe_adoption<'a>(
+    observer: &Observer<'_>,
     backup: &ValidBackup,
-    status: &GraphBackupStatus,
+    status: &'a GraphBackupStatus,
     store: StoreId,
-) -> Result<World, CallError> {
+) -> Result<World<'a>, CallError> {
     let job = match &status.adoption {
-        Some(reading) => get_job(eyes.client, backup, &reading.job).await?,
+        Some(reading) => get_job(observer.client, backup, &reading.job).await?,
         None => None,
     };
-    let job = object_job_state(eyes.client, backup, job.as_ref(), Task::Inspect).await?;
-    let claim = get_claim(eyes.client, backup).await?;
-    Ok(World::Adopting(Adoption { claim, taken_by: eyes.points.taken_by(backup, store), job }))
+    let job = object_job_state(observer.client, backup, job.as_ref(), Task::Inspect).await?;
+    let claim = has_claim(observer.client, backup).await?;
+    let (taken_by, ahead) = (observer.points.taken_by(backup, store), observer.points.adoptions_ahead(backup));
+    Ok(World::Adopting(store, Adoption { claim, taken_by, ahead, job }))
 }
 
-async fn observe_open(eyes: &Eyes<'_>, backup: &ValidBackup, attempt: &Attempt) -> Result<World, CallError> {
-    let client = eyes.client;
-    let member = member_state(eyes, backup, attempt).await?;
-    let is_to_stop = cold::away(attempt).is_some_and(|stopped| stopped.gone_time.is_none());
-    let member = match member {
-        Some(member) if is_to_stop => return observe_stopping(client, backup, attempt, member).await,
+async fn observe_open<'a>(
+    observer: &Observer<'_>,
+    backup: &ValidBackup,
+    attempt: &'a Attempt,
+) -> Result<World<'a>, CallError> {
+    let client = observer.client;
+    let member = match member_state(observer, backup, attempt).await? {
+        Some((stopped, member)) if stopped.gone_time.is_none() => {
+            return observe_stopping(client, backup, attempt, stopped, member).await;
+        }
         member => member,
     };
     let state = job_state(client, backup, attempt, &attempt.job, Task::Backup).await?;
@@ -80,87 +90,96 @@ async fn observe_open(eyes: &Eyes<'_>, backup: &ValidBackup, attempt: &Attempt) 
         Some(inspection) => job_state(client, backup, attempt, &inspection.job, Task::Inspect).await?,
         None => JobState::Absent,
     };
-    let away = member_away(eyes, backup, attempt).await?;
-    Ok(World::Open { backup: state, inspect, member, away })
+    let missing = missing_member(observer, backup, attempt).await?;
+    Ok(World::Open(Open { attempt, backup: state, inspect, member, missing }))
 }
 
-async fn observe_stopping(
+async fn observe_stopping<'a>(
     client: &Client,
     backup: &ValidBackup,
-    attempt: &Attempt,
+    attempt: &'a Attempt,
+    stopped: &'a StoppedMember,
     member: MemberState,
-) -> Result<World, CallError> {
-    let wanted = attempt.stopped.as_ref().map(|stopped| stopped.replicas);
+) -> Result<World<'a>, CallError> {
     let check = match &member {
-        MemberState::Present { replicas, .. } if Some(*replicas) == wanted => {
+        MemberState::Present { replicas, .. } if *replicas == stopped.replicas => {
             let name = check_job(&backup.owner.name, &backup.owner.uid, attempt.number);
             job_state(client, backup, attempt, &name, Task::Check).await?
         }
         // It has done its part.
         MemberState::Present { .. } | MemberState::WorkloadGone => JobState::Absent,
     };
-    let checked = attempt.stopped.as_ref().is_some_and(|stopped| stopped.checked_time.is_some());
     let check_pod = match check {
-        JobState::Absent if checked => has_live_pod(client, backup, attempt, Task::Check).await?,
+        JobState::Absent if stopped.checked_time.is_some() => {
+            has_live_pod(client, backup, attempt, Task::Check).await?
+        }
         _ => false,
     };
-    Ok(World::Stopping { check, check_pod, member })
+    Ok(World::Stopping(Stopping { attempt, stopped, member, check, check_pod }))
 }
 
-async fn observe_idle(
-    eyes: &Eyes<'_>,
+async fn observe_idle<'a>(
+    observer: &Observer<'_>,
     backup: &ValidBackup,
-    status: &GraphBackupStatus,
+    status: &'a GraphBackupStatus,
     now: DateTime<Utc>,
-) -> Result<World, CallError> {
-    let leftover = match status.attempts.last() {
-        Some(attempt) => leftover(eyes.client, backup, attempt).await?,
-        None => None,
-    };
-    let member = match status.attempts.last() {
-        Some(attempt) => member_state(eyes, backup, attempt).await?,
-        None => None,
-    };
-    let away = match status.attempts.last() {
-        Some(attempt) => member_away(eyes, backup, attempt).await?,
-        None => None,
-    };
+) -> Result<World<'a>, CallError> {
+    let (mut leftover, mut member, mut missing) = (None, None, None);
+    if let Some(attempt) = status.attempts.last() {
+        leftover = leftover_job(observer.client, backup, attempt).await?;
+        let state = member_state(observer, backup, attempt).await?;
+        member = state.map(|(stopped, state)| (attempt, stopped, state));
+        missing = missing_member(observer, backup, attempt).await?;
+    }
     let due = leftover.is_none() && member.is_none() && attempt_due(backup, status, now);
-    let ground = if due { Some(ground(eyes, backup).await?) } else { None };
-    Ok(World::Idle { leftover, member, away, ground })
+    let prerequisites = if due { Some(prerequisites(observer, backup).await?) } else { None };
+    Ok(World::Idle { leftover, member, missing, prerequisites })
 }
 
 /// The member that an attempt stops, as long as its replicas are not put back.
-async fn member_state(
-    eyes: &Eyes<'_>,
+async fn member_state<'a>(
+    observer: &Observer<'_>,
     backup: &ValidBackup,
-    attempt: &Attempt,
-) -> Result<Option<MemberState>, CallError> {
-    let (Some(cold), Some(stopped)) = (&backup.cold, cold::away(attempt)) else { return Ok(None) };
-    let mut state = scale_state(eyes.client, backup, cold, stopped).await?;
+    attempt: &'a Attempt,
+) -> Result<Option<(&'a StoppedMember, MemberState)>, CallError> {
+    let (Some(cold), Some(stopped)) = (backup.cold(), attempt.member_to_restore()) else { return Ok(None) };
+    let mut state = scale_state(observer.client, backup, cold, stopped).await?;
     if let MemberState::Present { settled: true, replicas, registered, .. } = &mut state
         && *replicas < stopped.replicas
         && stopped.gone_time.is_none()
     {
-        *registered = Some(is_registered(eyes.discovery, backup, stopped).await);
+        *registered = Some(is_registered(observer.discovery, backup, stopped).await);
     }
-    Ok(Some(state))
+    Ok(Some((stopped, state)))
 }
 
 /// How the member is whose replicas were put back, if it is to come back and is not registered yet.
-async fn member_away(eyes: &Eyes<'_>, backup: &ValidBackup, attempt: &Attempt) -> Result<Option<String>, CallError> {
-    let (Some(cold), Some(stopped)) = (&backup.cold, cold::returning(attempt)) else { return Ok(None) };
-    match scale_state(eyes.client, backup, cold, stopped).await? {
+async fn missing_member(
+    observer: &Observer<'_>,
+    backup: &ValidBackup,
+    attempt: &Attempt,
+) -> Result<Option<String>, CallError> {
+    let (Some(cold), Some(stopped)) = (backup.cold(), attempt.returning_member()) else { return Ok(None) };
+    match scale_state(observer.client, backup, cold, stopped).await? {
         MemberState::Present { replicas, generation, .. }
             if replicas >= stopped.replicas && generation != stopped.generation => {}
         // It was never stopped, or somebody else does not want it.
         MemberState::Present { .. } | MemberState::WorkloadGone => return Ok(None),
     }
-    Ok(match is_registered(eyes.discovery, backup, stopped).await {
+    Ok(match is_registered(observer.discovery, backup, stopped).await {
         Ok(true) => None,
         Ok(false) => Some("it is not registered in ZooKeeper".to_owned()),
-        Err(error) => Some(format!("whether it is registered in ZooKeeper cannot be told: {error}")),
+        Err(error) => Some(format!("the operator cannot tell whether it is registered in ZooKeeper: {error}")),
     })
+}
+
+async fn scale_state(
+    client: &Client,
+    backup: &ValidBackup,
+    cold: &Cold,
+    stopped: &StoppedMember,
+) -> Result<MemberState, CallError> {
+    replicas::member_state(client, &backup.owner.namespace, &cold.workload, stopped).await
 }
 
 /// Whether a member is registered in ZooKeeper.
@@ -171,35 +190,6 @@ async fn is_registered(
 ) -> Result<bool, DiscoveryError> {
     let members = discovery.members(&backup.source, backup.cluster_name.as_deref()).await?;
     Ok(members.iter().any(|member| member.id == stopped.member_id))
-}
-
-/// The StatefulSet of a stopped member.
-pub async fn scale_state(
-    client: &Client,
-    backup: &ValidBackup,
-    cold: &Cold,
-    stopped: &StoppedMember,
-) -> Result<MemberState, CallError> {
-    let set = get_workload(client, backup, cold).await?;
-    let set = set.filter(|set| set.metadata.uid.as_deref() == Some(&stopped.stateful_set_uid));
-    let Some(set) = set else { return Ok(MemberState::WorkloadGone) };
-    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let settled = set
-        .status
-        .as_ref()
-        .is_some_and(|status| status.observed_generation >= set.metadata.generation && status.replicas == replicas);
-    Ok(MemberState::Present {
-        replicas,
-        generation: set.metadata.generation.unwrap_or_default(),
-        resource_version: set.resource_version().unwrap_or_default(),
-        settled,
-        registered: None,
-    })
-}
-
-async fn get_workload(client: &Client, backup: &ValidBackup, cold: &Cold) -> Result<Option<StatefulSet>, CallError> {
-    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &backup.owner.namespace);
-    call("read the StatefulSet of the members", sets.get_opt(&cold.workload.stateful_set)).await
 }
 
 /// Whether a pod of an attempt's Jobs is not over yet.
@@ -213,7 +203,7 @@ async fn has_live_pod(client: &Client, backup: &ValidBackup, attempt: &Attempt, 
 }
 
 /// A Job of a closed attempt that still works, or whose pod something else than the agent keeps.
-async fn leftover(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<Option<JobRef>, CallError> {
+async fn leftover_job(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> Result<Option<JobRef>, CallError> {
     let (name, uid) = (&backup.owner.name, &backup.owner.uid);
     let check = attempt.stopped.as_ref().map(|_| check_job(name, uid, attempt.number));
     let inspect = attempt.inspection.as_ref().map(|inspection| inspection.job.clone());
@@ -232,31 +222,31 @@ async fn leftover(client: &Client, backup: &ValidBackup, attempt: &Attempt) -> R
     Ok(None)
 }
 
-async fn ground(eyes: &Eyes<'_>, backup: &ValidBackup) -> Result<Ground, CallError> {
-    if !get_claim(eyes.client, backup).await? {
-        return Ok(Ground::ClaimMissing);
+async fn prerequisites(observer: &Observer<'_>, backup: &ValidBackup) -> Result<Prerequisites, CallError> {
+    if !has_claim(observer.client, backup).await? {
+        return Ok(Prerequisites::ClaimMissing);
     }
-    let mut located = match eyes.discovery.locate(&backup.source, backup.cluster_name.as_deref()).await {
+    let mut located = match observer.discovery.locate(&backup.source, backup.cluster_name.as_deref()).await {
         Ok(located) => located,
-        Err(error) => return Ok(Ground::NotFound(error)),
+        Err(error) => return Ok(Prerequisites::NotFound(error)),
     };
     let mut stopped = None;
-    if let Some(cold) = &backup.cold {
-        match choose(eyes, backup, cold, &located).await? {
+    if let Some(cold) = backup.cold() {
+        match choose_member(observer, backup, cold, &located).await? {
             Choice::Member(member, of_member) => (stopped, located) = (Some(member), of_member),
-            Choice::Nobody(ground) => return Ok(ground),
+            Choice::Nobody(why) => return Ok(why),
         }
     }
-    let lock = match eyes.locks.look(located.store_id, &backup.owner).await? {
-        Lock::Free => SiteLock::Free,
-        Lock::Ours => SiteLock::Ours,
-        Lock::Held(held) => examine_holder(eyes.client, held).await?,
+    let lock = match observer.locks.look(located.store_id, &backup.owner).await? {
+        Lock::Free => LockState::Free,
+        Lock::Ours => LockState::Ours,
+        Lock::Held(held) => examine_holder(observer.client, held).await?,
     };
     let parent = match backup.backup_type {
         BackupType::Full => None,
-        BackupType::Incremental | BackupType::Auto => eyes.points.newest_parent(backup, located.store_id),
+        BackupType::Incremental | BackupType::Auto => observer.points.newest_parent(backup, located.store_id),
     };
-    Ok(Ground::Found(Box::new(Site { located, stopped, lock, parent })))
+    Ok(Prerequisites::Met(Box::new(Candidate { located, stopped, lock, parent })))
 }
 
 /// Which member a cold backup would stop.
@@ -264,63 +254,82 @@ enum Choice {
     /// This one, and what tells its store.
     Member(StoppedMember, Located),
     /// None; why.
-    Nobody(Ground),
+    Nobody(Prerequisites),
 }
 
-async fn choose(eyes: &Eyes<'_>, backup: &ValidBackup, cold: &Cold, located: &Located) -> Result<Choice, CallError> {
-    let unfit = |unfit| Ok(Choice::Nobody(Ground::Unfit(unfit)));
-    let target_claim = &backup.target.claim_name;
-    let workload = get_workload(eyes.client, backup, cold).await?;
-    let candidate = match cold::candidate(cold, workload.as_ref(), target_claim) {
+async fn choose_member(
+    observer: &Observer<'_>,
+    backup: &ValidBackup,
+    cold: &Cold,
+    located: &Located,
+) -> Result<Choice, CallError> {
+    let ineligible = |why| Ok(Choice::Nobody(Prerequisites::Ineligible(why)));
+    let set = get_workload(observer.client, &backup.owner.namespace, &cold.workload).await?;
+    let candidate = match choose::candidate(&cold.workload, set.as_ref(), &backup.target.claim_name) {
         Ok(candidate) => candidate,
-        Err(problem) => return unfit(problem),
+        Err(why) => return ineligible(why),
     };
-    let members = match eyes.discovery.members(&backup.source, backup.cluster_name.as_deref()).await {
+    let members = match observer.discovery.members(&backup.source, backup.cluster_name.as_deref()).await {
         Ok(members) => members,
-        Err(error) => return Ok(Choice::Nobody(Ground::NotFound(error))),
+        Err(error) => return Ok(Choice::Nobody(Prerequisites::NotFound(error))),
     };
     let master = match &located.mastership {
         Mastership::Master(token) => Some(token.member_id),
         Mastership::Probe(_) => None,
     };
-    let (id, endpoint) = match cold::registration(cold, &candidate, &members, master) {
+    let (id, endpoint) = match choose::registration(cold.if_master, &candidate, &members, master) {
         Ok(registered) => registered,
-        Err(problem) => return unfit(problem),
+        Err(why) => return ineligible(why),
     };
-    // The store is told by the member it was: which one is master does not matter to it.
+    // The store is identified by the member that held it: which one is master does not matter to it.
     let mastership = Mastership::Probe(ProbeMark { endpoint, store_id: located.store_id });
     let located = Located { store_id: located.store_id, mastership };
-    Ok(Choice::Member(cold::to_be_stopped(&candidate, id), located))
+    Ok(Choice::Member(choose::to_be_stopped(&candidate, id), located))
 }
 
-/// Whether a lock's holder still needs it: an object that is gone or over, and has no Job that works, does not.
-async fn examine_holder(client: &Client, held: HeldLock) -> Result<SiteLock, CallError> {
+/// Whether a lock's holder still needs it: an object that is gone or over, and has neither a Job nor a pod that works, does not.
+async fn examine_holder(client: &Client, held: HeldLock) -> Result<LockState, CallError> {
     let Some(holder) = &held.holder else {
-        return Ok(SiteLock::Held(format!("the unknown holder of Lease {}", held.name)));
+        return Ok(LockState::Held(format!("{}, the holder of Lease {},", held.identity, held.name)));
     };
-    match needs_lock(client, holder).await {
-        Ok(false) => Ok(SiteLock::Abandoned(held)),
-        Ok(true) => Ok(SiteLock::Held(format!("GraphBackup {}/{}", holder.namespace, holder.name))),
+    match user_of_lock(client, holder).await {
+        Ok(None) => Ok(LockState::Abandoned(held)),
+        Ok(Some(user)) => Ok(LockState::Held(user)),
         // Its namespace is not watched any more: whether it works cannot be seen.
-        Err(CallError::Refused { .. }) => Ok(SiteLock::Held(format!(
-            "GraphBackup {}/{}, which this operator may not read (delete Lease {} if it does not work any more),",
-            holder.namespace, holder.name, held.name
+        Err(CallError::Refused { .. }) => Ok(LockState::Held(format!(
+            "{holder}, which this operator may not read (delete Lease {} if it no longer works),",
+            held.name
         ))),
         Err(error) => Err(error),
     }
 }
 
-async fn needs_lock(client: &Client, holder: &Owner) -> Result<bool, CallError> {
-    let backups: Api<GraphBackup> = Api::namespaced(client.clone(), &holder.namespace);
-    let object = call("read the GraphBackup that holds a lock", backups.get_opt(&holder.name)).await?;
-    let object = object.filter(|object| object.metadata.uid.as_deref() == Some(&holder.uid));
-    let at_work = object.is_some_and(|object| !object.status.as_ref().is_some_and(is_terminal));
-    Ok(at_work || works(client, &holder.namespace, &holder.uid).await?)
+/// What still needs the lock of an object, in words; nothing where it was left behind.
+async fn user_of_lock(client: &Client, holder: &Owner) -> Result<Option<String>, CallError> {
+    if is_unfinished(client, holder).await? {
+        return Ok(Some(holder.to_string()));
+    }
+    let jobs = jobs_of(client, &holder.namespace, &holder.uid).await?;
+    if let Some(job) = jobs.iter().find(|job| finished(job).is_none()) {
+        return Ok(Some(format!("Job {} of {holder}", job.name_any())));
+    }
+    // A pod can outlive its Job.
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &holder.namespace);
+    let pods = list("list the pods of an object", &pods, &format!("{BACKUP_UID_LABEL}={}", holder.uid)).await?;
+    let pod = pods.iter().find(|pod| is_working(pod));
+    Ok(pod.map(|pod| format!("pod {} of {holder}, which has not ended,", pod.name_any())))
 }
 
-/// Whether a Job of the object works.
-async fn works(client: &Client, namespace: &str, uid: &str) -> Result<bool, CallError> {
-    Ok(jobs_of(client, namespace, uid).await?.iter().any(|job| finished(job).is_none()))
+/// Whether the object is still there and not over.
+async fn is_unfinished(client: &Client, holder: &Owner) -> Result<bool, CallError> {
+    match holder.kind {
+        Kind::GraphBackup => {
+            let backups: Api<GraphBackup> = Api::namespaced(client.clone(), &holder.namespace);
+            let object = call("read the GraphBackup that holds a lock", backups.get_opt(&holder.name)).await?;
+            let object = object.filter(|object| object.metadata.uid.as_deref() == Some(&holder.uid));
+            Ok(object.is_some_and(|object| !object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal)))
+        }
+    }
 }
 
 async fn jobs_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Job>, CallError> {
@@ -330,43 +339,46 @@ async fn jobs_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Job>
 }
 
 /// Reads what is left of a deleted object.
-pub async fn observe_remains(
-    client: &Client,
-    discovery: &dyn Discovery,
+async fn observe_deleted(
+    observer: &Observer<'_>,
     backup: &ValidBackup,
     status: &GraphBackupStatus,
-) -> Result<Remains, CallError> {
+    deleted: DateTime<Utc>,
+) -> Result<DeletionView, CallError> {
+    let client = observer.client;
+    if is_namespace_terminating(client, backup).await {
+        return Ok(DeletionView::NamespaceTerminating);
+    }
     let jobs = jobs_of(client, &backup.owner.namespace, &backup.owner.uid).await?;
     let prunes = |job: &Job| job.labels().get(TASK_LABEL).map(String::as_str) == Some(Task::Prune.word());
-    let at_work = |job: &&Job| {
+    let works = |job: &&Job| {
         !prunes(job) && is_ours(job, backup) && finished(job).is_none() && job.metadata.deletion_timestamp.is_none()
     };
-    let claim = get_claim(client, backup).await?;
-    let stopped = status.attempts.last().and_then(cold::away);
-    let member = match (&backup.cold, stopped) {
-        (Some(cold), Some(stopped)) => Some(scale_state(client, backup, cold, stopped).await?),
+    let stopped = status.attempts.last().and_then(Attempt::member_to_restore);
+    let member = match (backup.cold(), stopped) {
+        (Some(cold), Some(stopped)) => Some((stopped.clone(), scale_state(client, backup, cold, stopped).await?)),
         _ => None,
     };
     let registered = match stopped.filter(|stopped| stopped.gone_time.is_none()) {
-        // Where it cannot be told it is taken for registered, as long as that is waited for.
-        Some(stopped) => is_registered(discovery, backup, stopped).await.unwrap_or(true),
+        // While it cannot be told, the member counts as registered, within the bound of the wait.
+        Some(stopped) => is_registered(observer.discovery, backup, stopped).await.unwrap_or(true),
         None => false,
     };
     let name = prune_job(&backup.owner.name, &backup.owner.uid);
     let job = get_job(client, backup, &name).await?;
-    let prune = object_job_state(client, backup, job.as_ref(), Task::Prune).await?;
-    Ok(Remains {
-        at_work: jobs.iter().filter(at_work).map(job_ref).collect(),
+    Ok(DeletionView::Remains(Box::new(Remains {
+        deleted,
+        working: jobs.iter().filter(works).map(job_ref).collect(),
         member,
         registered,
-        claim,
-        prune,
+        claim: has_claim(client, backup).await?,
+        prune: object_job_state(client, backup, job.as_ref(), Task::Prune).await?,
         prune_job: job.map(|job| (job_ref(&job), created(&job))),
-    })
+    })))
 }
 
 /// Whether the object's namespace is being deleted, as far as this operator may know.
-pub async fn namespace_goes(client: &Client, backup: &ValidBackup) -> bool {
+async fn is_namespace_terminating(client: &Client, backup: &ValidBackup) -> bool {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = call("read a namespace", namespaces.get_metadata_opt(&backup.owner.namespace)).await;
     namespace.ok().flatten().is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
@@ -390,7 +402,7 @@ async fn object_job_state(
 }
 
 /// Whether the target claim is there.
-async fn get_claim(client: &Client, backup: &ValidBackup) -> Result<bool, CallError> {
+async fn has_claim(client: &Client, backup: &ValidBackup) -> Result<bool, CallError> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &backup.owner.namespace);
     Ok(call("read the target claim", claims.get_metadata_opt(&backup.target.claim_name)).await?.is_some())
 }

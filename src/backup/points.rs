@@ -2,9 +2,8 @@
 //! proves on the volume that it can.
 
 use super::foreign::foreign_status;
-use super::status::succeeded;
 use super::validate::ValidBackup;
-use crate::api::{GraphBackup, Parent, StoreId};
+use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
 use std::borrow::Borrow;
 
 /// Points of objects that are known already: what is not seen yet costs a full copy at most, and the agent proves the rest on
@@ -15,17 +14,9 @@ pub trait Points: Send + Sync {
 
     /// Name of another object whose point is the one that this backup would have in the cluster with this store id.
     fn taken_by(&self, backup: &ValidBackup, store: StoreId) -> Option<String>;
-}
 
-/// Knows none.
-impl Points for () {
-    fn newest_parent(&self, _: &ValidBackup, _: StoreId) -> Option<Parent> {
-        None
-    }
-
-    fn taken_by(&self, _: &ValidBackup, _: StoreId) -> Option<String> {
-        None
-    }
+    /// Number of other objects whose points on the same claim are read back before this object's.
+    fn adoptions_ahead(&self, backup: &ValidBackup) -> usize;
 }
 
 /// The newest point of the cluster with this store id, on the same target.
@@ -38,7 +29,7 @@ pub fn newest_parent<T: Borrow<GraphBackup>>(
         let object = object.borrow();
         let meta = &object.metadata;
         let own = foreign_status(object).is_none();
-        let status = object.status.as_ref().filter(|status| own && succeeded(status))?;
+        let status = object.status.as_ref().filter(|status| own && status.has_succeeded())?;
         let point = status.point.as_ref()?;
         let fits = meta.namespace.as_deref() == Some(&backup.owner.namespace)
             && meta.deletion_timestamp.is_none()
@@ -71,29 +62,44 @@ pub fn taken_by<T: Borrow<GraphBackup>>(
             && object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
             && object.spec.target.claim_name == backup.target.claim_name
             && object.status.as_ref().is_some_and(|status| {
-                status.point.is_some() && succeeded(status) && status.directory.as_ref() == Some(&directory)
+                status.point.is_some() && status.has_succeeded() && status.directory.as_ref() == Some(&directory)
             });
         object.metadata.name.clone().filter(|_| other && same)
     })
 }
 
+/// Number of other objects that adopt a point on the same claim and go first: those whose point is read now, and those whose
+/// turn comes earlier. What is not seen yet has not begun, so that every pass counts alike. One that gets no answer lets
+/// others pass.
+pub fn adoptions_ahead<T: Borrow<GraphBackup>>(backup: &ValidBackup, objects: impl IntoIterator<Item = T>) -> usize {
+    let ahead = objects.into_iter().filter(|object| {
+        let object = object.borrow();
+        let status = object.status.as_ref();
+        let reading = status.and_then(|status| status.adoption.as_ref());
+        let first = match reading {
+            Some(reading) => reading.unanswered_time.is_none(),
+            None => object.metadata.uid.as_ref() < Some(&backup.owner.uid),
+        };
+        first
+            && object.spec.adopt.is_some()
+            && object.metadata.uid.as_ref() != Some(&backup.owner.uid)
+            && object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
+            && object.spec.target.claim_name == backup.target.claim_name
+            && object.metadata.deletion_timestamp.is_none()
+            && !status.is_some_and(GraphBackupStatus::is_terminal)
+    });
+    ahead.count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::testing::{STORE, backup};
     use crate::backup::validate::validate;
     use serde_json::{Value, json};
 
-    const STORE: StoreId = StoreId { creation_time: 1, random_id: 2 };
-
     fn object(name: &str, status: &Value) -> GraphBackup {
-        serde_json::from_value(json!({
-            "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
-            "metadata": {"name": name, "namespace": "graph", "uid": format!("uid-{name}"), "generation": 1,
-                         "resourceVersion": "7", "creationTimestamp": "2026-11-24T06:00:00Z"},
-            "spec": {"source": {"uri": "ha://zk"}, "target": {"claimName": "backups"}, "tool": {"image": "neo4j:1.8"}},
-            "status": status,
-        }))
-        .unwrap()
+        backup().named(name).status(status.clone()).object()
     }
 
     fn point(name: &str, hour: u32) -> GraphBackup {
@@ -124,6 +130,23 @@ mod tests {
         assert_eq!(taken_by(&adopts, STORE, [point("b", 1)]), None);
         let failed = object("a", &json!({"directory": format!("{STORE}/a-folder")}));
         assert_eq!(taken_by(&adopts, STORE, [failed]), None);
+    }
+
+    #[test]
+    fn of_many_objects_that_adopt_a_few_go_first() {
+        let adopts = |name: &str, status: Value| {
+            backup().named(name).spec("adopt", format!("{STORE}/{name}-folder")).status(status).object()
+        };
+        let reading = json!({"adoption": {"job": "j", "startTime": "2026-11-24T06:00:00Z", "tries": 1}});
+        let mut unanswered = reading.clone();
+        unanswered["adoption"]["unansweredTime"] = json!("2026-11-24T06:01:00Z");
+        let all = || {
+            let new = ["a", "b", "c", "d"].map(|name| adopts(name, json!({})));
+            let others = [adopts("x", reading.clone()), adopts("y", unanswered.clone()), object("z", &json!({}))];
+            new.into_iter().chain(others)
+        };
+        let ahead = |name: &str| adoptions_ahead(&validate(&adopts(name, json!({}))).unwrap(), all());
+        assert_eq!(["a", "b", "c", "d"].map(ahead), [1, 2, 3, 4], "x is being read, y got no answer");
     }
 
     #[test]

@@ -1,51 +1,49 @@
 //! The status that follows from a step: a pure function of the status before.
 
-use super::decide::{observable, running};
+use super::decide::is_observable;
+use super::decide::wait::{reading, running};
 use super::step::{Ending, Step, Waiting};
-use super::validate::ValidBackup;
+use super::validate::{ValidBackup, Work};
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
 use crate::api::{
-    Attempt, BackupType, Boot, GraphBackup, GraphBackupStatus, Inspection, Method, Phase, Point, Reason, Seed,
-    now_seconds,
+    Attempt, BackupType, Boot, GraphBackup, GraphBackupStatus, Inspection, Phase, Point, Reason, Seed, now_seconds,
 };
-use crate::backup::decide::adopt;
 use crate::contract::task::Mode;
 use crate::contract::verdict::Published;
 use chrono::{DateTime, Utc};
 
-/// Whether there is a recovery point.
-pub fn succeeded(status: &GraphBackupStatus) -> bool {
-    condition::get(&status.conditions, SUCCEEDED) == Some(Truth::True)
-}
-
-/// Whether the backup is over: such an object is never worked on again.
-pub fn is_terminal(status: &GraphBackupStatus) -> bool {
-    matches!(condition::get(&status.conditions, SUCCEEDED), Some(Truth::True | Truth::False))
-}
-
-/// The status after a step was decided.
-pub fn after(backup: &ValidBackup, before: &GraphBackupStatus, step: &Step, now: DateTime<Utc>) -> GraphBackupStatus {
+/// The status after a step was decided. `due` says whether a wait for the reason that stands there already is told anew.
+pub fn after(
+    backup: &ValidBackup,
+    before: &GraphBackupStatus,
+    step: &Step,
+    due: bool,
+    now: DateTime<Utc>,
+) -> GraphBackupStatus {
     let mut status = before.clone();
-    let step = step.deed();
-    // Nothing that the object would have to tell.
-    if matches!(step, Step::BreakLock(_) | Step::DeleteJob(_) | Step::Check | Step::StopMember(_)) {
-        return status;
-    }
-    status.uid = Some(backup.owner.uid.clone());
-    status.observed_generation = Some(backup.generation);
-    status.start_time.get_or_insert(now_seconds(now));
     let mut write = Writer { status: &mut status, generation: backup.generation, now };
     match step {
-        Step::Wait(waiting) => write.in_progress(waiting),
-        Step::Start { attempt, .. } => write.started(backup, attempt),
-        Step::Inspect(question) | Step::Adopt(_, question) | Step::Unanswered(question, _) => write.asking(question),
-        Step::Checked => write.checked(),
-        Step::MemberMissing(note) => write.member_missing(note),
-        Step::CloseAttempt(ending) => write.attempt_failed(ending),
-        Step::StartMember(_) => write.restored(),
-        Step::DeleteJob(_) | Step::BreakLock(_) | Step::Check | Step::StopMember(_) | Step::DeleteFirst(..) => {}
-        Step::Succeed(point) => write.succeeded(backup, point),
-        Step::Fail(ending) => write.failed(ending),
+        Step::Wait(waiting) if !due && waits_for(before, waiting.reason) => {}
+        Step::Wait(waiting) => write.of(backup).in_progress(waiting),
+        Step::OpenAttempt { attempt, .. } | Step::CopyMember(attempt) | Step::RecreateJob(attempt) => {
+            write.of(backup).started(backup, attempt);
+        }
+        Step::Inspect(inspection) | Step::Adopt(_, inspection) | Step::Unanswered(inspection, _) => {
+            write.of(backup).asking(inspection);
+        }
+        Step::Checked => write.of(backup).checked(),
+        Step::MemberMissing(note) => write.of(backup).member_missing(note),
+        Step::CloseAttempt(ending) => write.of(backup).attempt_failed(ending),
+        Step::StartMember(_) | Step::LeaveReplicas => write.of(backup).restored(),
+        Step::Succeed(point) => write.of(backup).succeeded(backup, point),
+        Step::Fail(ending) => write.of(backup).failed(ending),
+        // Nothing that the object would have to tell, or told by `refused`.
+        Step::Object(_)
+        | Step::RecreateCheck
+        | Step::StopMember(_)
+        | Step::BreakLock(_)
+        | Step::DeleteJob(_)
+        | Step::Remove(_) => {}
     }
     status
 }
@@ -65,6 +63,12 @@ pub fn refused(
     status
 }
 
+/// Whether the object says already that it waits for this reason.
+pub fn waits_for(status: &GraphBackupStatus, reason: Reason) -> bool {
+    let said = status.conditions.iter().find(|condition| condition.type_ == RECONCILING);
+    said.is_some_and(|said| said.status == Truth::True.as_str() && said.reason == reason.as_str())
+}
+
 struct Writer<'a> {
     status: &'a mut GraphBackupStatus,
     generation: i64,
@@ -72,6 +76,14 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Writes whose status it is, and when the work began.
+    fn of(&mut self, backup: &ValidBackup) -> &mut Self {
+        self.status.uid = Some(backup.owner.uid.clone());
+        self.status.observed_generation = Some(backup.generation);
+        self.status.start_time.get_or_insert(now_seconds(self.now));
+        self
+    }
+
     fn set(&mut self, kind: &str, truth: Truth, reason: Reason, message: &str) {
         condition::set(&mut self.status.conditions, kind, truth, reason, message, Some(self.generation), self.now);
     }
@@ -124,7 +136,7 @@ impl Writer<'_> {
             running(self.status)
         } else {
             self.status.adoption = Some(question.clone());
-            adopt::reading(question)
+            reading(question)
         };
         self.in_progress(&waiting);
     }
@@ -197,7 +209,7 @@ impl Writer<'_> {
         self.set(RECONCILING, Truth::False, reason, "");
         self.set(STALLED, Truth::False, reason, "");
         self.set(SUCCEEDED, Truth::True, reason, &message);
-        if observable(&point.mastership_after) {
+        if is_observable(&point.mastership_after) {
             self.set(
                 MASTER_STABLE,
                 Truth::True,
@@ -205,9 +217,11 @@ impl Writer<'_> {
                 "the master was the same right before and right after the tool",
             );
         } else {
-            let why = match backup.method {
-                Method::Online => "single:// names a member: use ha:// to see whether the master changed",
-                Method::Cold => "the copy is of a member that was stopped, whoever was master meanwhile",
+            let why = match backup.work {
+                Work::Online | Work::Adopt(_) => {
+                    "single:// names a member: use ha:// to see whether the master changed"
+                }
+                Work::Cold(_) => "the copy is of a member that was stopped, whoever was master meanwhile",
             };
             self.set(MASTER_STABLE, Truth::Unknown, Reason::NotObservable, why);
         }

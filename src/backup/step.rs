@@ -1,10 +1,13 @@
 //! What a decision looks at and what it says: the words that all its parts share. Pure.
 
 use super::validate::ValidBackup;
-use super::world::{JobRef, ScaleTo};
+use crate::api::condition::SUCCEEDED;
 use crate::api::{Attempt, GraphBackupStatus, Inspection, Reason, StoreId};
 use crate::contract::verdict::Published;
+use crate::controller::effects::ScaleTo;
+use crate::controller::job::JobRef;
 use crate::controller::lock::HeldLock;
+use crate::controller::pace::since;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 
@@ -12,75 +15,143 @@ use std::time::Duration;
 const JOB_CREATION_GRACE: Duration = Duration::from_secs(30);
 /// The agent ends itself at the deadline; its Job is ended after this margin by the Job controller, after twice by us.
 pub const DEADLINE_MARGIN: Duration = Duration::from_mins(1);
-/// Bounds of the wait between two looks for something that is not there yet.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
 /// Longest time between two looks at a Job that runs: should its end be missed, its verdict is still there to be read.
 pub(super) const LOOK_WHILE_RUNNING: Duration = Duration::from_mins(10);
 
-/// What to do next, as data.
+/// What one pass does.
+#[derive(Debug, PartialEq)]
+pub struct Decision {
+    /// A Job to delete before the step: its agent has ended, something else keeps its pod, and the step ends the backup.
+    pub delete_first: Option<JobRef>,
+    /// The step.
+    pub step: Step,
+}
+
+impl From<Step> for Decision {
+    fn from(step: Step) -> Self {
+        Self { delete_first: None, step }
+    }
+}
+
+/// What to do next, as data. What each step writes, and in which order, says [`super::effects`].
 #[derive(Debug, PartialEq)]
 pub enum Step {
+    /// A step that needs nothing of the spec.
+    Object(ObjectStep),
     /// Nothing, until the object or a Job changes, or the time has come.
     Wait(Waiting),
-    /// Take the cluster's lock if it is not ours yet, record the attempt, then create its Job, unless a member has to stop first.
-    /// Also used when that has stopped, and to create the Job of a recorded attempt again.
-    Start {
+    /// Open an attempt: take the cluster's lock if it is not held yet, record the attempt, and create its first Job.
+    OpenAttempt {
         /// The attempt.
         attempt: Box<Attempt>,
         /// Whether the lock is to be taken first.
         take_lock: bool,
     },
-    /// Create the Job that checks whether a cold copy can be made.
-    Check,
+    /// Record that the member of the open attempt is gone, then create the Job that copies its store.
+    CopyMember(Box<Attempt>),
+    /// Create the Job of the open attempt again: the process ended before it was created.
+    RecreateJob(Box<Attempt>),
+    /// Create the Job that checks whether a cold copy can be made again: the process ended before it was created.
+    RecreateCheck,
+    /// Record that a cold copy can be made.
+    Checked,
     /// Scale the StatefulSet down by the member that is to be copied.
     StopMember(ScaleTo),
-    /// Put the replicas back if they are still as the backup left them, then record that.
-    StartMember(Option<ScaleTo>),
+    /// Put the replicas back, then record that.
+    StartMember(ScaleTo),
+    /// Record that there are no replicas to put back: somebody has scaled the StatefulSet, or it is gone.
+    LeaveReplicas,
     /// Tell and record that the member that was stopped is not back as it was; the text says how it is.
     MemberMissing(String),
     /// Delete the lock that an object left behind.
     BreakLock(HeldLock),
     /// Record that the point of this store is read back to be adopted, then create the Job that does it.
     Adopt(StoreId, Box<Inspection>),
-    /// Record that the volume is asked, then create the Job that asks.
+    /// Record that the volume is inspected, then create the Job that does it.
     Inspect(Box<Inspection>),
-    /// Record that the volume gave no answer, then delete the Job that asked it, where one is left.
+    /// Record that the inspection gave no answer, then delete its Job, where one is left.
     Unanswered(Box<Inspection>, Option<JobRef>),
-    /// Record that a cold copy can be made. The Job that found it out goes before the member is stopped.
-    Checked,
-    /// Delete a Job whose agent has ended but whose pod has not, then do the step that ends the backup.
-    DeleteFirst(JobRef, Box<Step>),
     /// Record why the newest attempt failed; another one may follow.
     CloseAttempt(Ending),
     /// Delete a Job that nobody waits for any more.
     DeleteJob(JobRef),
-    /// Over, with a recovery point.
+    /// End the backup with a recovery point.
     Succeed(Box<Published>),
-    /// Over, without one. The newest attempt, when still open, ends with the same reason.
+    /// End the backup without one. The newest attempt, when still open, ends with the same reason.
     Fail(Ending),
+    /// A step of the removal of a deleted object.
+    Remove(Removal),
+}
+
+/// A step that needs nothing of the spec.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObjectStep {
+    /// Nothing, and nothing is waited for.
+    Nothing,
+    /// Set the finalizers that the object needs.
+    SetFinalizers(Vec<String>),
+    /// End an object that no pass can work on.
+    Refuse(Ending),
+    /// End an object whose status is that of another one, and put its own status in the place of that.
+    Disown(Ending),
+    /// Take our finalizers from a deleted object: nothing of it works any more. The note tells of files that stay.
+    Release(Option<Note>),
+}
+
+/// What to do next with a deleted object that cannot be released yet.
+#[derive(Debug, PartialEq)]
+pub enum Removal {
+    /// Delete a Job that could still write.
+    StopJob(JobRef),
+    /// Put the replicas of the stopped member back.
+    StartMember(ScaleTo),
+    /// Create the Job that removes the files.
+    Prune,
+    /// Tell that the files could not be removed, then wait or try again.
+    Failed {
+        /// What happened and what to do.
+        note: Note,
+        /// The Job that failed, once it is to make room for the next one.
+        job: Option<JobRef>,
+    },
+    /// Look again after this time, if nothing happens before.
+    Wait(Duration),
+}
+
+/// What an Event of a removal says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// Typed reason.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+}
+
+/// What it means that the API server refuses an effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// The attempt has failed with this reason: nothing of it has run.
+    CloseAttempt(Reason),
+    /// The inspection got no answer.
+    Unanswered(Box<Inspection>),
 }
 
 impl Step {
-    /// The step, without the Job that is deleted first.
-    pub fn deed(&self) -> &Self {
-        match self {
-            Self::DeleteFirst(_, then) => then.deed(),
-            step => step,
-        }
+    /// The step that ends a backup, after the Job that would otherwise outlive it. A Job that is left by any other step is
+    /// found by the next pass.
+    pub(super) fn after_deleting(self, lingering: Option<JobRef>) -> Decision {
+        let delete_first = lingering.filter(|_| self.ends());
+        Decision { delete_first, step: self }
     }
 
-    /// The step that ends a backup, after the Job that would otherwise outlive it; a Job that is left by any other step is
-    /// found by the next pass.
-    pub(super) fn after_deleting(self, lingering: Option<JobRef>) -> Self {
-        match (self, lingering) {
-            (step @ (Self::Succeed(_) | Self::Fail(_)), Some(job)) => Self::DeleteFirst(job, Box::new(step)),
-            (step, _) => step,
-        }
+    /// Whether the backup is over after the step.
+    pub const fn ends(&self) -> bool {
+        matches!(self, Self::Succeed(_) | Self::Fail(_))
     }
 }
 
-/// Why a backup stands still, and for how long.
+/// Why a backup waits, and for how long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {
     /// Typed reason.
@@ -117,21 +188,21 @@ pub(super) struct Pass<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Time from a moment to now; none where that is ahead.
-pub(super) fn since(moment: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
-    (now - moment).to_std().unwrap_or(Duration::ZERO)
-}
-
 /// Time left of `deadlines.run`; `None` when it is over.
 pub fn deadline_left(backup: &ValidBackup, status: &GraphBackupStatus, now: DateTime<Utc>) -> Option<Duration> {
     let used = status.start_time.map_or(Duration::ZERO, |start| since(start, now));
     backup.run_deadline.checked_sub(used).filter(|left| !left.is_zero())
 }
 
-/// A quarter of the time waited so far, within bounds: prompt at first, patient later, without any memory.
+/// Time until a Job of this backup is not waited for any more: the agent ends itself before, and the Job controller its Job.
+pub(super) fn run_left(pass: &Pass<'_>) -> Duration {
+    let used = since(pass.status.start_time.unwrap_or(pass.now), pass.now);
+    (pass.backup.run_deadline + 2 * DEADLINE_MARGIN).saturating_sub(used)
+}
+
+/// When to look again for something that is not there yet.
 pub(super) fn look_again(status: &GraphBackupStatus, now: DateTime<Utc>) -> Duration {
-    let waited = since(status_moment(status), now);
-    (waited / 4).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1)
+    crate::controller::pace::look_again(since(status_moment(status), now))
 }
 
 /// When the present state began: the end of the newest attempt, its start while it is open, or the first look.
@@ -142,7 +213,7 @@ fn status_moment(status: &GraphBackupStatus) -> DateTime<Utc> {
 
 /// Time ran out: the reason stays the one that held the backup up, where there is one.
 pub(super) fn out_of_time(status: &GraphBackupStatus) -> Ending {
-    let succeeded = status.conditions.iter().find(|c| c.type_ == crate::api::condition::SUCCEEDED);
+    let succeeded = status.conditions.iter().find(|c| c.type_ == SUCCEEDED);
     let held_up = succeeded.and_then(|c| parse_reason(&c.reason).map(|reason| (reason, c.message.as_str())));
     match held_up {
         Some((reason, message)) if names_an_obstacle(reason) => {

@@ -1,14 +1,14 @@
 //! From the specification as stored to one that cannot be wrong. Pure.
 
-use crate::api::Owner;
 use crate::api::{
-    BackupType, Cold, GraphBackup, GraphBackupSpec, Method, PodTemplate, StoreId, Target, Verification, names,
-    parse_bandwidth, parse_duration,
+    BackupType, Cold, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus, Kind, Method, Owner,
+    PodTemplate, StoreId, Target, Verification, names, parse_bandwidth, parse_duration,
 };
 use crate::contract::task::Place;
 use crate::discovery::SourceUri;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::EnvVar;
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -66,15 +66,11 @@ pub struct ValidBackup {
     pub cluster_name: Option<String>,
     /// Full, incremental, or what can be done.
     pub backup_type: BackupType,
-    /// With the tool, or from a stopped member.
-    pub method: Method,
-    /// Which member is stopped; present exactly with [`Method::Cold`].
-    pub cold: Option<Cold>,
-    /// Store of the point that is adopted, if one is; [`Self::point`] is then its folder name.
-    pub adopt: Option<StoreId>,
+    /// What makes the point.
+    pub work: Work,
     /// Where points go.
     pub target: Target,
-    /// Folder name of this object's point.
+    /// Folder name of this object's point; of the adopted one with [`Work::Adopt`].
     pub point: String,
     /// Image of the tool.
     pub image: String,
@@ -90,6 +86,8 @@ pub struct ValidBackup {
     pub pod_template: PodTemplate,
     /// How the copy is checked.
     pub verification: Verification,
+    /// What happens to the files when the object is deleted.
+    pub deletion_policy: DeletionPolicy,
     /// Attempts after the first.
     pub retry_limit: u32,
     /// Limit of the whole backup.
@@ -98,7 +96,33 @@ pub struct ValidBackup {
     pub pod_start_deadline: Duration,
 }
 
+/// What makes the point of a backup.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Nothing: a point of this store that is on the volume already is adopted.
+    Adopt(StoreId),
+    /// The database's own tool, while the database serves.
+    Online,
+    /// The store of a member that is stopped is copied.
+    Cold(Cold),
+}
+
 impl ValidBackup {
+    /// The member that a cold backup stops.
+    pub fn cold(&self) -> Option<&Cold> {
+        match &self.work {
+            Work::Cold(cold) => Some(cold),
+            Work::Adopt(_) | Work::Online => None,
+        }
+    }
+
+    /// Where files of the object may be: its attempts may have found different stores.
+    pub fn places(&self, status: &GraphBackupStatus) -> Vec<Place> {
+        let found = status.attempts.iter().map(|attempt| attempt.store_id);
+        let stores: BTreeSet<_> = found.chain(status.point.iter().map(|point| point.store_id)).collect();
+        stores.into_iter().map(|store| self.place(store)).collect()
+    }
+
     /// Where this object's point of the cluster with the given store is published.
     pub fn place(&self, cluster: StoreId) -> Place {
         Place { directory: self.target.directory.clone(), cluster, point: self.point.clone() }
@@ -110,6 +134,7 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
     let meta = &object.metadata;
     let text = |field: &Option<String>, name| field.clone().ok_or(InvalidBackup::Metadata(name));
     let owner = Owner {
+        kind: Kind::GraphBackup,
         namespace: text(&meta.namespace, "namespace")?,
         name: text(&meta.name, "name")?,
         uid: text(&meta.uid, "uid")?,
@@ -128,7 +153,7 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
     if !directory.is_empty() && !is_relative(directory) {
         return Err(InvalidBackup::Directory);
     }
-    check_method(spec, &source)?;
+    let cold = cold(spec, &source)?;
     let adopted = spec.adopt.as_deref().map(|point| parse_adopted(spec, point)).transpose()?;
     let bandwidth = |text: &String| parse_bandwidth(text).ok_or(InvalidBackup::Bandwidth);
     let duration = |text, name| parse_duration(text).ok_or(InvalidBackup::Duration(name));
@@ -136,15 +161,17 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         point: adopted
             .as_ref()
             .map_or_else(|| names::point(&owner.name, &owner.uid, created), |(_, point)| point.clone()),
-        adopt: adopted.map(|(store, _)| store),
+        work: match (adopted, cold) {
+            (Some((store, _)), _) => Work::Adopt(store),
+            (None, Some(cold)) => Work::Cold(cold),
+            (None, None) => Work::Online,
+        },
         owner,
         generation: meta.generation.ok_or(InvalidBackup::Metadata("generation"))?,
         resource_version: text(&meta.resource_version, "resourceVersion")?,
         source,
         cluster_name: spec.source.cluster_name.clone(),
         backup_type: spec.backup_type,
-        method: spec.method,
-        cold: spec.cold.clone(),
         target: spec.target.clone(),
         image: spec.tool.image.clone(),
         command: spec.tool.command.clone().unwrap_or_else(|| DEFAULT_COMMAND.map(str::to_owned).to_vec()),
@@ -155,6 +182,7 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         env: spec.tool.env.clone(),
         pod_template: spec.tool.pod_template.clone().unwrap_or_default(),
         verification: spec.verification,
+        deletion_policy: spec.deletion_policy,
         retry_limit: spec.retry.limit,
         run_deadline: duration(&spec.deadlines.run, "run")?,
         pod_start_deadline: duration(&spec.deadlines.pod_start, "podStart")?,
@@ -183,10 +211,11 @@ fn parse_adopted(spec: &GraphBackupSpec, point: &str) -> Result<(StoreId, String
         .ok_or(InvalidBackup::Adopt("is not '<store id>/<folder>', as in status.directory"))
 }
 
-fn check_method(spec: &GraphBackupSpec, source: &SourceUri) -> Result<(), InvalidBackup> {
+/// Which member a cold backup stops; `None` for an online one.
+fn cold(spec: &GraphBackupSpec, source: &SourceUri) -> Result<Option<Cold>, InvalidBackup> {
     let refuse = |problem| Err(InvalidBackup::Method(problem));
     let cold = match (spec.method, &spec.cold) {
-        (Method::Online, None) => return Ok(()),
+        (Method::Online, None) => return Ok(None),
         (Method::Online, Some(_)) => return refuse("Online stops no member: remove spec.cold, or set method: Cold"),
         (Method::Cold, None) => return refuse("Cold needs spec.cold, which names the StatefulSet"),
         (Method::Cold, Some(cold)) => cold,
@@ -200,5 +229,5 @@ fn check_method(spec: &GraphBackupSpec, source: &SourceUri) -> Result<(), Invali
     if spec.tool.command.is_some() || spec.tool.bandwidth_limit.is_some() {
         return refuse("Cold does not run the tool: remove spec.tool.command and spec.tool.bandwidthLimit");
     }
-    if is_relative(&cold.workload.store_path) { Ok(()) } else { Err(InvalidBackup::StorePath) }
+    if is_relative(&cold.workload.store_path) { Ok(Some(cold.clone())) } else { Err(InvalidBackup::StorePath) }
 }

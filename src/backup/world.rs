@@ -1,47 +1,67 @@
 //! What one pass sees of the world, already read and typed. Pure data.
 
-use crate::api::{Parent, Reason, StoppedMember};
-use crate::contract::verdict::Verdict;
+use crate::api::{Attempt, Parent, StoppedMember, StoreId};
+use crate::controller::job::{JobRef, JobState};
 use crate::controller::lock::HeldLock;
 use crate::discovery::{DiscoveryError, Located};
+use crate::members::choose::Ineligible;
+use crate::members::replicas::MemberState;
 use chrono::{DateTime, Utc};
 
-/// What matters for the next step; observed anew in every pass.
+/// What matters for the next step; observed anew in every pass. It carries the attempt that it was observed for.
 #[derive(Debug)]
-pub enum World {
+pub enum World<'a> {
+    /// The request needs nothing of it.
+    NotObserved,
     /// No attempt is open: may one start?
     Idle {
         /// Job of the newest closed attempt, if it still works.
         leftover: Option<JobRef>,
-        /// The member that it stopped, if its replicas are not put back yet.
-        member: Option<MemberState>,
+        /// The member that the newest attempt stopped, if its replicas are not put back yet.
+        member: Option<(&'a Attempt, &'a StoppedMember, MemberState)>,
         /// How the member is that was started again and is not registered yet.
-        away: Option<String>,
-        /// What an attempt needs; not looked at while one is not due.
-        ground: Option<Ground>,
+        missing: Option<String>,
+        /// What an attempt needs; not observed while one is not due.
+        prerequisites: Option<Prerequisites>,
     },
-    /// The object adopts a point.
-    Adopting(Adoption),
+    /// The object adopts a point of the store with this id.
+    Adopting(StoreId, Adoption),
     /// An attempt is open whose member is not gone yet.
-    Stopping {
-        /// The Job that checks whether a copy can be made; not looked at once the member is being stopped.
-        check: JobState,
-        /// Whether a pod of that Job is still there although the Job is gone.
-        check_pod: bool,
-        /// The member.
-        member: MemberState,
-    },
+    Stopping(Stopping<'a>),
     /// An attempt is open: what became of its Jobs?
-    Open {
-        /// The Job that runs the tool.
-        backup: JobState,
-        /// The Job that asks the volume, once it is needed.
-        inspect: JobState,
-        /// The member that it stopped, until its replicas are put back.
-        member: Option<MemberState>,
-        /// How that member is when it was started again and is not registered yet.
-        away: Option<String>,
-    },
+    Open(Open<'a>),
+    /// The object is deleted.
+    Deleted(DeletionView),
+}
+
+/// An open attempt whose member is not gone yet.
+#[derive(Debug)]
+pub struct Stopping<'a> {
+    /// The attempt.
+    pub attempt: &'a Attempt,
+    /// Its member, as the attempt recorded it.
+    pub stopped: &'a StoppedMember,
+    /// The member's StatefulSet now.
+    pub member: MemberState,
+    /// The Job that checks whether a copy can be made; not observed once the member is being stopped.
+    pub check: JobState,
+    /// Whether a pod of that Job is still there although the Job is gone.
+    pub check_pod: bool,
+}
+
+/// An open attempt whose Jobs decide.
+#[derive(Debug)]
+pub struct Open<'a> {
+    /// The attempt.
+    pub attempt: &'a Attempt,
+    /// The Job that makes the copy.
+    pub backup: JobState,
+    /// The Job that inspects the volume, once it is needed.
+    pub inspect: JobState,
+    /// The member that the attempt stopped, until its replicas are put back.
+    pub member: Option<(&'a StoppedMember, MemberState)>,
+    /// How that member is when it was started again and is not registered yet.
+    pub missing: Option<String>,
 }
 
 /// What there is of a point that is to be adopted.
@@ -51,162 +71,75 @@ pub struct Adoption {
     pub claim: bool,
     /// Name of another object that has the point.
     pub taken_by: Option<String>,
+    /// Other objects whose points on the same claim are read back first.
+    pub ahead: usize,
     /// The Job that reads the point back.
     pub job: JobState,
 }
 
 /// What an attempt needs before it can start.
 #[derive(Debug)]
-pub enum Ground {
+pub enum Prerequisites {
     /// The target claim does not exist.
     ClaimMissing,
     /// The claim is there, but the database cannot be found.
     NotFound(DiscoveryError),
     /// The database is found, but no member of it can be stopped for a cold copy.
-    Unfit(Unfit),
+    Ineligible(Ineligible),
     /// The database is found.
-    Found(Box<Site>),
+    Met(Box<Candidate>),
 }
 
-/// Why no member can be stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// Typed reason.
-    pub reason: Reason,
-    /// What is in the way and what to do.
-    pub message: String,
-}
-
-impl Unfit {
-    /// From its parts.
-    pub const fn new(reason: Reason, message: String) -> Self {
-        Self { reason, message }
-    }
-}
-
-/// Where an attempt would run.
+/// What an attempt would copy, and from where.
 #[derive(Debug)]
-pub struct Site {
+pub struct Candidate {
     /// The member to copy from: the master, or the one that is stopped.
     pub located: Located,
     /// What puts that one back, for a cold copy.
     pub stopped: Option<StoppedMember>,
     /// The lock of the cluster.
-    pub lock: SiteLock,
+    pub lock: LockState,
     /// The newest earlier point; nothing when there is none, or when the whole store is copied anyway.
     pub parent: Option<Parent>,
 }
 
 /// Who holds the lock of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SiteLock {
+pub enum LockState {
     /// Nobody.
     Free,
     /// This backup, since an earlier attempt.
     Ours,
-    /// Somebody who works, or of whom nothing is known; the text names the holder.
+    /// An object that works, or of which nothing is known; the text names it.
     Held(String),
-    /// An object that is gone or done and has no Job that works.
+    /// An object that is gone or over and has neither a Job nor a pod that works.
     Abandoned(HeldLock),
 }
 
-/// A member that an attempt stops, by its StatefulSet.
+/// What is left of a deleted object.
 #[derive(Debug)]
-pub enum MemberState {
-    /// The StatefulSet does not exist any more, or is another one of its name.
-    WorkloadGone,
-    /// The StatefulSet is there.
-    Present {
-        /// `spec.replicas`.
-        replicas: i32,
-        /// `metadata.generation`.
-        generation: i64,
-        /// `metadata.resourceVersion`.
-        resource_version: String,
-        /// Whether there are as many pods as `replicas` says, by a controller that has seen the newest generation.
-        settled: bool,
-        /// Whether the member is registered in ZooKeeper; not looked at before its pod is gone.
-        registered: Option<Result<bool, DiscoveryError>>,
-    },
+pub enum DeletionView {
+    /// Its namespace is deleted, too: its claim, its Jobs and the operator's rights go, and nothing needs to be removed.
+    NamespaceTerminating,
+    /// Its namespace stays.
+    Remains(Box<Remains>),
 }
 
-/// A number of replicas, for a StatefulSet as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScaleTo {
-    /// `spec.replicas`.
-    pub replicas: i32,
-    /// `metadata.resourceVersion` of the StatefulSet: scaling fails when it has moved on.
-    pub resource_version: String,
-}
-
-/// An object by name and UID, for a delete that cannot hit another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobRef {
-    /// Name of the Job.
-    pub name: String,
-    /// UID of the Job.
-    pub uid: String,
-}
-
-/// State of one Job of ours.
+/// What is left of a deleted object whose namespace stays.
 #[derive(Debug)]
-pub enum JobState {
-    /// There is none of this name.
-    Absent,
-    /// There is one of this name, but it is not ours.
-    Foreign,
-    /// It works, or waits to.
-    Active {
-        /// The Job.
-        job: JobRef,
-        /// When it was created.
-        created: DateTime<Utc>,
-        /// Whether its pod's containers have started, and if not, what keeps them.
-        start: PodStart,
-    },
-    /// The agent has ended, or the Job has.
-    Ended {
-        /// Whether the Job controller ended it for `activeDeadlineSeconds`.
-        deadline_exceeded: bool,
-        /// UID of the pod whose verdict this is, or of the newest one.
-        pod_uid: Option<String>,
-        /// The agent's answer, if a pod still holds it.
-        verdict: Option<Verdict>,
-        /// The memory limit at which the agent was killed, if it was; empty where it had none.
-        out_of_memory: Option<String>,
-        /// The Job, if something else than the agent keeps its pod running.
-        lingering: Option<JobRef>,
-    },
-}
-
-impl JobState {
-    /// The Job, if it still works or something keeps its pod.
-    pub fn at_work(&self) -> Option<JobRef> {
-        match self {
-            Self::Active { job, .. } | Self::Ended { lingering: Some(job), .. } => Some(job.clone()),
-            Self::Absent | Self::Foreign | Self::Ended { lingering: None, .. } => None,
-        }
-    }
-}
-
-/// How far a Job's pod came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PodStart {
-    /// The tool's container has started.
-    Started,
-    /// It has not, and this is what the cluster says about it.
-    Waiting(Obstacle),
-    /// The Job has a pod, but it cannot be found: it may work.
-    Unseen,
-}
-
-/// What keeps a pod from starting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// Nothing is known to be wrong yet.
-    NoneKnown,
-    /// An image cannot be pulled; the text names it.
-    Image(String),
-    /// Scheduling, volumes, or the container's configuration; the text says which.
-    Other(String),
+pub struct Remains {
+    /// When the object was deleted.
+    pub deleted: DateTime<Utc>,
+    /// Jobs of the object that work and could still write.
+    pub working: Vec<JobRef>,
+    /// The member that the newest attempt stopped, if its replicas are not put back yet.
+    pub member: Option<(StoppedMember, MemberState)>,
+    /// Whether that member is still registered in ZooKeeper, as far as can be told.
+    pub registered: bool,
+    /// Whether the target claim exists.
+    pub claim: bool,
+    /// The Job that removes the files.
+    pub prune: JobState,
+    /// When that Job was created, and what it is.
+    pub prune_job: Option<(JobRef, DateTime<Utc>)>,
 }

@@ -8,7 +8,7 @@ pub const FAILURE_BYTES_MAX: usize = 1024;
 
 /// Why there is no point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// Typed reason.
     pub reason: Reason,

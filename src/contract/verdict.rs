@@ -27,7 +27,7 @@ pub enum Verdict {
 
 /// The facts of a published point that the object carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Published {
     /// UID of the `GraphBackup` in the manifest.
     pub owner_uid: String,

@@ -1,13 +1,84 @@
 //! What a Job and its pods say together. Pure.
 
-use crate::backup::build::AGENT_CONTAINER;
-use crate::backup::world::{JobRef, JobState, Obstacle, PodStart};
+use super::pod::AGENT_CONTAINER;
 use crate::contract::verdict::Verdict;
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
+
+/// An object by name and UID, for a delete that cannot hit another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRef {
+    /// Name of the Job.
+    pub name: String,
+    /// UID of the Job.
+    pub uid: String,
+}
+
+/// State of one Job of ours.
+#[derive(Debug)]
+pub enum JobState {
+    /// There is none of this name.
+    Absent,
+    /// There is one of this name, but it is not ours.
+    Foreign,
+    /// It works, or waits to.
+    Active {
+        /// The Job.
+        job: JobRef,
+        /// When it was created.
+        created: DateTime<Utc>,
+        /// Whether its pod's containers have started, and if not, what keeps them.
+        start: PodStart,
+    },
+    /// The agent has ended, or the Job has.
+    Ended {
+        /// Whether the Job controller ended it for `activeDeadlineSeconds`.
+        deadline_exceeded: bool,
+        /// UID of the pod whose verdict this is, or of the newest one.
+        pod_uid: Option<String>,
+        /// The agent's answer, if a pod still holds it.
+        verdict: Option<Verdict>,
+        /// The memory limit at which the agent was killed, if it was; empty where it had none.
+        out_of_memory: Option<String>,
+        /// The Job, if something else than the agent keeps its pod running.
+        lingering: Option<JobRef>,
+    },
+}
+
+impl JobState {
+    /// The Job, if it still works or something keeps its pod.
+    pub fn working(&self) -> Option<JobRef> {
+        match self {
+            Self::Active { job, .. } | Self::Ended { lingering: Some(job), .. } => Some(job.clone()),
+            Self::Absent | Self::Foreign | Self::Ended { lingering: None, .. } => None,
+        }
+    }
+}
+
+/// How far a Job's pod came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodStart {
+    /// The tool's container has started.
+    Started,
+    /// It has not, and this is what the cluster says about it.
+    Waiting(Obstacle),
+    /// The Job has a pod, but it cannot be found: it may work.
+    Unseen,
+}
+
+/// What keeps a pod from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nothing is known to be wrong yet.
+    NoneKnown,
+    /// An image cannot be pulled; the text names it.
+    Image(String),
+    /// Scheduling, volumes, or the container's configuration; the text says which.
+    Other(String),
+}
 
 /// Reasons with which a container waits for its image.
 const IMAGE_REASONS: [&str; 5] =
@@ -86,6 +157,12 @@ fn has_run(job: &Job) -> bool {
         condition.status == "True" && (condition.type_ == "FailureTarget" || condition.type_ == "SuccessCriteriaMet")
     });
     counted || noted || ending
+}
+
+/// Whether the agent of a pod may still work: it has not ended, and neither has the pod.
+pub fn is_working(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed")) && terminated(pod).is_none()
 }
 
 fn agent_container(pod: &Pod) -> Option<&ContainerStatus> {

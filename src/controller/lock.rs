@@ -1,12 +1,11 @@
 //! One writer per database cluster, in the API: a Lease in the operator's namespace, named by the cluster's store id.
 //!
-//! Taken by *create*, so that of two takers one loses; it does not run out by time. Its holder gives it back; when the holder is
-//! gone or done and has no Job left, whoever wants the lock next breaks it. Shared by everything that writes to a cluster's
+//! Taken by *create*, so that of two takers one loses; it never expires. Its holder deletes it. If the holder was
+//! deleted or has finished, and no Job or pod of it works any more, the next object that needs the lock deletes it. Shared by everything that writes to a cluster's
 //! folder or to the cluster itself, in all namespaces that the operator watches.
 
-use crate::api::Owner;
 use crate::api::names::{MANAGED_BY, MANAGED_BY_LABEL, cluster_lock};
-use crate::api::{StoreId, to_kubernetes};
+use crate::api::{Kind, Owner, StoreId, to_kubernetes};
 use crate::controller::call::{CallError, call, list};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -35,7 +34,9 @@ pub struct HeldLock {
     pub name: String,
     /// UID of the Lease: a delete cannot hit another.
     pub uid: String,
-    /// Who holds it, as far as the Lease tells.
+    /// Who holds it, as the Lease says.
+    pub identity: String,
+    /// The same as an object; nothing where its kind is none that this version knows: such a lock is never deleted.
     pub holder: Option<Owner>,
 }
 
@@ -104,7 +105,7 @@ fn lease(namespace: &str, store: StoreId, taker: &Owner, now: DateTime<Utc>) -> 
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {
-            holder_identity: Some(format!("{}/{}/{}", taker.namespace, taker.name, taker.uid)),
+            holder_identity: Some(format!("{}/{}/{}/{}", taker.kind, taker.namespace, taker.name, taker.uid)),
             acquire_time: Some(MicroTime(to_kubernetes(now).0)),
             ..LeaseSpec::default()
         }),
@@ -122,12 +123,15 @@ fn held(lease: Lease) -> HeldLock {
         name: lease.metadata.name.unwrap_or_default(),
         uid: lease.metadata.uid.unwrap_or_default(),
         holder: parse_holder(&identity),
+        identity,
     }
 }
 
 fn parse_holder(identity: &str) -> Option<Owner> {
-    let mut parts = identity.split('/').map(str::to_owned);
-    let owner = Owner { namespace: parts.next()?, name: parts.next()?, uid: parts.next()? };
+    let (kind, object) = identity.split_once('/')?;
+    let mut parts = object.split('/').map(str::to_owned);
+    let kind = Kind::parse(kind)?;
+    let owner = Owner { kind, namespace: parts.next()?, name: parts.next()?, uid: parts.next()? };
     (parts.next().is_none() && !owner.uid.is_empty()).then_some(owner)
 }
 
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
 
     fn owner(uid: &str) -> Owner {
-        Owner { namespace: "graph".into(), name: "nightly".into(), uid: uid.into() }
+        Owner { kind: Kind::GraphBackup, namespace: "graph".into(), name: "nightly".into(), uid: uid.into() }
     }
 
     #[test]
@@ -146,13 +150,16 @@ mod tests {
         lock.metadata.uid = Some("lease-uid".into());
         assert_eq!(seen(lock.clone(), &owner("a")), Lock::Ours);
         let name = cluster_lock(store);
-        let held = HeldLock { name, uid: "lease-uid".into(), holder: Some(owner("a")) };
+        let identity = "GraphBackup/graph/nightly/a".into();
+        let held = HeldLock { name, uid: "lease-uid".into(), identity, holder: Some(owner("a")) };
         assert_eq!(seen(lock, &owner("b")), Lock::Held(held));
     }
 
     #[test]
     fn a_foreign_lease_is_held_by_nobody_we_know() {
-        for identity in ["", "pod-7", "a/b", "a/b/", "a/b/c/d"] {
+        for identity in
+            ["", "pod-7", "a/b/c", "GraphBackup/a/b", "GraphBackup/a/b/", "GraphBackup/a/b/c/d", "Restore/a/b/c"]
+        {
             assert_eq!(parse_holder(identity), None, "{identity:?}");
         }
     }

@@ -51,7 +51,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("reconcile_passes", "Passes over an object, by outcome", self.passes.clone());
         registry.register("reconcile_pass_seconds", "Duration of a pass", self.pass_seconds.clone());
-        registry.register("backups_finished", "GraphBackups that ended, by reason", self.backups.clone());
+        registry.register("backups_finished", "Backups that ended, by reason", self.backups.clone());
         registry.register(
             "attempts_failed",
             "Attempts that failed and may be repeated, by reason",

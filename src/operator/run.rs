@@ -1,13 +1,15 @@
 //! The life of the process: listen, wait for the CRDs, lead, reconcile, end.
 
 use super::OperatorArguments;
+use super::crd;
 use super::http::{Readiness, serve};
 use super::leadership::Leadership;
 use crate::api::GraphBackup;
-use crate::backup::controller::{self, Context, Failing};
+use crate::backup::controller::{self, Context};
 use crate::controller::call::{CallError, call};
 use crate::controller::lock::ClusterLocks;
 use crate::controller::metrics::Metrics;
+use crate::controller::pace::Pace;
 use crate::discovery::Network;
 use chrono::Utc;
 use futures::future::{self, Either};
@@ -74,6 +76,7 @@ async fn lead_and_work(
     let stop = Box::pin(stop);
     let start = async {
         wait_for_kind(&client, &namespaces, &readiness).await;
+        wait_for_crd(&client, &readiness).await;
         readiness.ready();
         leadership.acquire().await;
     };
@@ -82,19 +85,19 @@ async fn lead_and_work(
     metrics.leads(true);
     let (end, _) = watch::channel(false);
     let leading = leadership.leading();
-    let context = |namespace: &str| {
+    let context = |namespace: &str, points| {
         let leading = leading.clone();
         Context {
             client: client.clone(),
             discovery: Arc::new(Network::in_namespace(namespace)),
             locks: ClusterLocks::new(client.clone(), arguments.namespace.clone()),
-            points: Arc::new(()),
+            points,
             clock: Arc::new(Utc::now),
             operator_image: arguments.image.clone(),
             instance: arguments.name.clone(),
             leading: Arc::new(move || leading.now()),
             metrics: Arc::clone(&metrics),
-            failing: Failing::default(),
+            pace: Pace::default(),
         }
     };
     let controllers = future::join_all(namespaces.iter().map(|namespace| {
@@ -102,7 +105,7 @@ async fn lead_and_work(
         let shutdown = async move {
             let _ = ended.wait_for(|ended| *ended).await;
         };
-        controller::run(context(namespace), namespace, shutdown)
+        controller::run(client.clone(), namespace, move |points| context(namespace, points), shutdown)
     }));
     let mut controllers = Box::pin(controllers);
     let held = Box::pin(leadership.hold());
@@ -120,6 +123,20 @@ async fn lead_and_work(
         leadership.release().await;
     }
     outcome
+}
+
+/// Waits until the `CustomResourceDefinition` has every field of this version, and says what it lacks.
+async fn wait_for_crd(client: &Client, readiness: &Readiness) {
+    loop {
+        let problem = match crd::problem(client).await {
+            Ok(None) => return,
+            Ok(Some(problem)) => problem,
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(%problem, "not ready");
+        readiness.waits_for(&problem);
+        tokio::time::sleep(START_PERIOD).await;
+    }
 }
 
 /// Waits until the kind can be read in every namespace, and says what is missing.

@@ -3,8 +3,8 @@
 use crate::agent::{Outcome, Running};
 use crate::member::Member;
 use graph_backup_operator::agent::store::manifest::Manifest;
-use graph_backup_operator::api::Owner;
 use graph_backup_operator::api::{Endpoint, Mastership, ProbeMark, StoreId, Verification};
+use graph_backup_operator::api::{Kind, Owner};
 use graph_backup_operator::contract::task::{BackupRun, InspectRun, Place, Plan, PruneRun};
 use graph_backup_operator::discovery::SourceUri;
 use serde::Serialize;
@@ -65,7 +65,12 @@ impl Scene {
         member.holds(6, SERVED);
         let endpoint = Endpoint { host: "127.0.0.1".into(), port: member.port };
         let run = BackupRun {
-            owner: Owner { namespace: "graph".into(), name: "before-upgrade".into(), uid: BACKUP_UID.into() },
+            owner: Owner {
+                kind: Kind::GraphBackup,
+                namespace: "graph".into(),
+                name: "before-upgrade".into(),
+                uid: BACKUP_UID.into(),
+            },
             attempt: 1,
             source: SourceUri::Single(endpoint.clone()),
             cluster_name: None,

@@ -43,7 +43,7 @@ pub fn event(name: &str, namespace: &str) -> Value {
 }
 
 fn lease(name: &str) -> Value {
-    json!({"metadata": {"name": name}, "spec": {"holderIdentity": "graph/nightly/uid"}})
+    json!({"metadata": {"name": name}, "spec": {"holderIdentity": "GraphBackup/graph/nightly/uid"}})
 }
 
 /// One object of each kind that the controller creates or writes.

@@ -3,7 +3,7 @@
 use super::stage::{Stage, eventually, names, text};
 use super::task::{REPORT, Subject, Task, verdict_of_a_failure};
 use graph_backup_operator::api::GraphBackup;
-use graph_backup_operator::backup::world::{JobState, Obstacle, PodStart};
+use graph_backup_operator::controller::job::{JobState, Obstacle, PodStart};
 use kube::api::{DeleteParams, Preconditions};
 use serde_json::{Value, json};
 use std::time::Duration;

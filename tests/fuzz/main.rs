@@ -31,7 +31,7 @@ fn every_target_holds() {
 fn the_seeds_reach_what_is_asserted() {
     let verdicts = targets::seeds::verdict();
     let full = targets::object::told(str::from_utf8(&verdicts[0]).unwrap());
-    assert!(graph_backup_operator::backup::status::succeeded(&full.0), "{full:?}");
+    assert!(full.0.has_succeeded(), "{full:?}");
     for target in TARGETS {
         assert!(!(target.seeds)().is_empty(), "{}", target.name);
     }

@@ -3,13 +3,15 @@
 use graph_backup_operator::agent::report;
 use graph_backup_operator::api::condition::MESSAGE_BYTES_MAX as STATUS_BYTES_MAX;
 use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Reason};
-use graph_backup_operator::backup::build::AGENT_CONTAINER;
-use graph_backup_operator::backup::decide::{Step, decide};
+use graph_backup_operator::backup::decide::decide;
+use graph_backup_operator::backup::request::Request;
+use graph_backup_operator::backup::step::Step;
 use graph_backup_operator::backup::validate::{ValidBackup, validate};
-use graph_backup_operator::backup::world::{JobState, World};
+use graph_backup_operator::backup::world::{Open, World};
 use graph_backup_operator::backup::{event, status};
 use graph_backup_operator::contract::verdict::{MESSAGE_BYTES_MAX, Verdict};
-use graph_backup_operator::controller::job;
+use graph_backup_operator::controller::job::{self, JobState};
+use graph_backup_operator::controller::pod::AGENT_CONTAINER;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -83,18 +85,20 @@ pub fn told(message: &str) -> (GraphBackupStatus, String) {
     let JobState::Ended { verdict: ref read, .. } = seen else { panic!("{seen:?}") };
     assert_eq!(*read, Verdict::read(message));
     let now = "2026-11-24T06:10:00Z".parse().unwrap();
-    let world = World::Open { backup: seen, inspect: JobState::Absent, member: None, away: None };
-    let step = decide(&BACKUP, &STATUS, world, now);
+    let attempt = STATUS.open_attempt().unwrap();
+    let world = World::Open(Open { attempt, backup: seen, inspect: JobState::Absent, member: None, missing: None });
+    let request = Request::Backup(Box::new(BACKUP.clone()));
+    let step = decide(&request, &STATUS, world, now).step;
     let told = event::event(&BACKUP.owner, "7", &STATUS, &step, "operator-0", now);
     let note = told.and_then(|event| event.note).unwrap_or_default();
-    let after = status::after(&BACKUP, &STATUS, &step, now);
+    let after = status::after(&BACKUP, &STATUS, &step, true, now);
     if let Step::Succeed(point) = &step {
         assert_eq!(
             (point.owner_uid.as_str(), point.store_id.to_string().as_str()),
             ("backup-uid", super::seeds::STORE_ID)
         );
     }
-    assert_eq!(matches!(step, Step::Succeed(_)), status::succeeded(&after));
+    assert_eq!(matches!(step, Step::Succeed(_)), after.has_succeeded());
     (after, note)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::agent_process::{Outcome, Running};
 use crate::support::{Cluster, Folder, home, wait_for};
-use graph_backup_operator::api::Owner;
+use graph_backup_operator::api::{Kind, Owner};
 use graph_backup_operator::api::{Mastership, Reason, Verification};
 use graph_backup_operator::contract::task::{BackupRun, InspectRun, Mode, Parent, Place, Plan};
 use graph_backup_operator::contract::verdict::Published;
@@ -25,7 +25,12 @@ impl Backup {
         let tool = home().join("bin/neo4j-backup").display().to_string();
         let command = [tool.as_str(), "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"];
         let run = BackupRun {
-            owner: Owner { namespace: "graph".into(), name: "real".into(), uid: "uid-1".into() },
+            owner: Owner {
+                kind: Kind::GraphBackup,
+                namespace: "graph".into(),
+                name: "real".into(),
+                uid: "uid-1".into(),
+            },
             attempt: 1,
             source,
             cluster_name: None,

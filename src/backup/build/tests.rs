@@ -1,39 +1,20 @@
 use super::*;
-use crate::backup::validate::validate;
+use crate::backup::testing::{STORE, UID};
+use crate::contract::task::RUN_VARIABLE;
 use serde_json::{Value, json};
 
-const STORE: &str = "0000000000000001-0000000000000002";
-
 fn backup(cold: bool) -> ValidBackup {
-    let mut spec = json!({
-        "source": {"uri": "ha://zk"}, "target": {"claimName": "backups"}, "tool": {"image": "neo4j:1.8"},
-        "deadlines": {"run": "2h", "podStart": "5m"},
-    });
-    if cold {
-        spec["method"] = json!("Cold");
-        let workload = json!({"statefulSet": "neo4j", "volumeClaimTemplate": "data", "storePath": "graph.db"});
-        spec["cold"] = json!({"workload": workload});
-    }
-    let object: GraphBackup = serde_json::from_value(json!({
-        "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
-        "metadata": {"name": "nightly", "namespace": "graph", "uid": "1a2b3c4d-0000", "generation": 1,
-                     "resourceVersion": "7", "creationTimestamp": "2026-11-24T06:00:00Z"},
-        "spec": spec,
-    }))
-    .unwrap();
-    validate(&object).unwrap()
+    let backup = crate::backup::testing::backup().spec("deadlines", json!({"run": "2h", "podStart": "5m"}));
+    if cold { backup.cold().valid() } else { backup.valid() }
 }
 
 fn attempt(cold: bool) -> Attempt {
-    let mut attempt = json!({
-        "number": 1, "job": "nightly-1a2b3-1", "startTime": "2026-11-24T06:00:00Z", "storeId": STORE,
-        "mastership": {"probe": {"endpoint": {"host": "db", "port": 6362}, "storeId": STORE}},
-    });
+    let mut attempt = crate::backup::testing::backup().attempted().object().status.unwrap().attempts.remove(0);
     if cold {
-        attempt["stopped"] =
-            json!({"pod": "neo4j-2", "memberId": 3, "statefulSetUid": "u", "generation": 1, "replicas": 3});
+        let stopped = json!({"pod": "neo4j-2", "memberId": 3, "statefulSetUid": "u", "generation": 1, "replicas": 3});
+        attempt.stopped = serde_json::from_value(stopped).unwrap();
     }
-    serde_json::from_value(attempt).unwrap()
+    attempt
 }
 
 /// One of every kind, by what it does.
@@ -41,13 +22,12 @@ fn jobs() -> Vec<(&'static str, Value)> {
     let now = "2026-11-24T06:00:00Z".parse().unwrap();
     let status = GraphBackupStatus { attempts: vec![attempt(false)], ..GraphBackupStatus::default() };
     let made = |cold, task| backup_job(&backup(cold), &status, &attempt(cold), task, "operator:1", now).unwrap();
-    let store = STORE.parse().unwrap();
     let all = [
         ("backup", made(false, Task::Backup)),
         ("cold", made(true, Task::Backup)),
         ("check", made(true, Task::Check)),
         ("inspect", inspect_job(&backup(false), &attempt(false), "nightly-1a2b3-1i", "operator:1").unwrap()),
-        ("adopt", adopt_job(&backup(false), store, "nightly-1a2b3-a", "operator:1").unwrap()),
+        ("adopt", adopt_job(&backup(false), STORE, "nightly-1a2b3-a", "operator:1").unwrap()),
         ("prune", prune_job(&backup(false), &status, "operator:1").unwrap()),
     ];
     all.into_iter().map(|(kind, job)| (kind, serde_json::to_value(job).unwrap())).collect()
@@ -69,7 +49,7 @@ fn every_job_runs_once_ends_in_time_and_goes() {
         let wanted = seconds.iter().find(|(of, _)| *of == kind).unwrap().1;
         assert_eq!(spec["activeDeadlineSeconds"], wanted, "{kind}");
         assert_eq!(spec["template"]["spec"]["restartPolicy"], "Never", "{kind}");
-        assert_eq!(job["metadata"]["ownerReferences"][0]["uid"], "1a2b3c4d-0000", "{kind}");
+        assert_eq!(job["metadata"]["ownerReferences"][0]["uid"], UID, "{kind}");
     }
 }
 

@@ -3,14 +3,15 @@
 //! Only the agent's word about the volume is an answer. A Job that is refused, does not start, is interrupted or vanishes says
 //! nothing about what is there.
 
+use super::pod_start::time_to_start;
 use crate::api::condition::{MESSAGE_BYTES_MAX, shorten};
 use crate::api::{Inspection, Reason, now_seconds};
-use crate::backup::decide::pod_start::time_to_start;
-use crate::backup::step::{DEADLINE_MARGIN, LOOK_WHILE_RUNNING, Pass, may_be_uncreated, since};
+use crate::backup::step::{DEADLINE_MARGIN, LOOK_WHILE_RUNNING, Pass, may_be_uncreated};
 use crate::backup::validate::ValidBackup;
-use crate::backup::world::{JobRef, JobState, PodStart};
 use crate::contract::failure::Failure;
 use crate::contract::verdict::{Published, Verdict};
+use crate::controller::job::{JobRef, JobState, PodStart};
+use crate::controller::pace::since;
 use std::time::Duration;
 
 /// How often the volume is asked before its answer is given up.

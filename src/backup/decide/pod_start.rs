@@ -1,9 +1,10 @@
 //! How long a pod may take to start. Pure.
 
 use crate::api::Reason;
-use crate::backup::step::{Ending, since};
+use crate::backup::step::Ending;
 use crate::backup::validate::ValidBackup;
-use crate::backup::world::{JobRef, Obstacle};
+use crate::controller::job::{JobRef, Obstacle};
+use crate::controller::pace::since;
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 

@@ -1,31 +1,24 @@
+use super::start::{BACKOFF_FIRST, BACKOFF_MAX, backoff_left};
 use super::*;
 use crate::api::condition::{self, MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, Truth, VERIFIED};
-use crate::api::{Endpoint, GraphBackup, MastershipToken, MendedHeader, Parent, Phase, Seed, SeedState, StoreId};
-use crate::backup::world::Obstacle;
-use crate::backup::{status, validate::validate};
+use crate::api::{
+    BackupType, Endpoint, Mastership, MastershipToken, MendedHeader, Parent, Phase, Reason, Remedy, Seed, SeedState,
+};
+use crate::backup::status;
+use crate::backup::step::{Ending, Waiting};
+use crate::backup::testing::{STORE, Seen, UID, active, at, decided, ended, job, lingering};
+use crate::backup::validate::ValidBackup;
+use crate::backup::world::{Candidate, LockState, Prerequisites};
 use crate::contract::failure::Failure;
 use crate::contract::task::Mode;
-use crate::contract::verdict::Published;
+use crate::contract::verdict::{Published, Verdict};
+use crate::controller::job::{JobState, Obstacle, PodStart};
 use crate::controller::lock::HeldLock;
+use crate::controller::pace::jitter;
 use crate::discovery::{DiscoveryError, Located};
 
-const UID: &str = "1a2b3c4d-0000-4000-8000-000000000000";
-const STORE: StoreId = StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
-
-fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_795_500_000 + seconds, 0).unwrap()
-}
-
 fn backup() -> ValidBackup {
-    let object: GraphBackup = serde_json::from_value(serde_json::json!({
-        "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
-        "metadata": {"name": "nightly", "namespace": "graph", "uid": UID, "generation": 1, "resourceVersion": "7",
-                     "creationTimestamp": "2026-11-24T06:00:00Z"},
-        "spec": {"source": {"uri": "ha://zk"}, "target": {"claimName": "backups"}, "tool": {"image": "neo4j:1.8"},
-                 "retry": {"limit": 1}, "deadlines": {"run": "1h", "podStart": "5m"}}
-    }))
-    .unwrap();
-    validate(&object).unwrap()
+    crate::backup::testing::backup().valid()
 }
 
 fn mastership(rebound_modified: i64) -> Mastership {
@@ -41,36 +34,22 @@ fn mastership(rebound_modified: i64) -> Mastership {
     })
 }
 
-fn located() -> World {
-    site(SiteLock::Free, None)
+fn located() -> Seen {
+    candidate(LockState::Free, None)
 }
 
-fn site(lock: SiteLock, parent: Option<Parent>) -> World {
+fn candidate(lock: LockState, parent: Option<Parent>) -> Seen {
     let located = Located { store_id: STORE, mastership: mastership(15) };
-    World::Idle {
+    Seen::Idle {
         leftover: None,
         member: None,
-        away: None,
-        ground: Some(Ground::Found(Box::new(Site { located, stopped: None, lock, parent }))),
+        missing: None,
+        prerequisites: Some(Prerequisites::Met(Box::new(Candidate { located, stopped: None, lock, parent }))),
     }
 }
 
-fn open(job: JobState) -> World {
-    World::Open { backup: job, inspect: JobState::Absent, member: None, away: None }
-}
-
-fn ended(verdict: impl Into<Option<Verdict>>) -> JobState {
-    JobState::Ended {
-        deadline_exceeded: false,
-        pod_uid: Some("pod-1".into()),
-        verdict: verdict.into(),
-        out_of_memory: None,
-        lingering: None,
-    }
-}
-
-fn active(start: PodStart) -> JobState {
-    JobState::Active { job: JobRef { name: "j".into(), uid: "u".into() }, created: at(0), start }
+fn open(job: JobState) -> Seen {
+    Seen::Open { backup: job, inspect: JobState::Absent, member: None, missing: None }
 }
 
 fn point() -> Published {
@@ -115,9 +94,9 @@ fn failed(reason: Reason) -> Verdict {
 }
 
 /// Decides and records; gives the status that a user sees.
-fn play(before: &GraphBackupStatus, world: World, now: DateTime<Utc>) -> (Step, GraphBackupStatus) {
-    let step = decide(&backup(), before, world, now);
-    let after = status::after(&backup(), before, &step, now);
+fn play(before: &GraphBackupStatus, seen: Seen, now: DateTime<Utc>) -> (Step, GraphBackupStatus) {
+    let step = decided(&backup(), before, seen, now).step;
+    let after = status::after(&backup(), before, &step, true, now);
     (step, after)
 }
 
@@ -136,7 +115,7 @@ fn reason(status: &GraphBackupStatus) -> &str {
 #[test]
 fn a_found_master_starts_the_first_attempt_with_its_mastership() {
     let (step, status) = play(&GraphBackupStatus::default(), located(), at(0));
-    let Step::Start { attempt, .. } = step else { panic!("{step:?}") };
+    let Step::OpenAttempt { attempt, .. } = step else { panic!("{step:?}") };
     assert_eq!((attempt.number, attempt.store_id, &attempt.mastership), (1, STORE, &mastership(15)));
     assert_eq!(status.phase, Some(Phase::Running));
     assert_eq!(
@@ -149,7 +128,8 @@ fn a_found_master_starts_the_first_attempt_with_its_mastership() {
 
 #[test]
 fn every_condition_is_there_from_the_first_pass() {
-    let world = World::Idle { leftover: None, member: None, away: None, ground: Some(Ground::ClaimMissing) };
+    let world =
+        Seen::Idle { leftover: None, member: None, missing: None, prerequisites: Some(Prerequisites::ClaimMissing) };
     let (_, status) = play(&GraphBackupStatus::default(), world, at(0));
     for kind in [READY, RECONCILING, STALLED, SUCCEEDED, MASTER_STABLE, VERIFIED, SEEDABLE] {
         assert!(truth(&status, kind).is_some(), "{kind}");
@@ -161,14 +141,15 @@ fn every_condition_is_there_from_the_first_pass() {
 fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
     let missing = || {
         let error = DiscoveryError::NoMaster { cluster: "neo4j.ha".into(), detail: "no member is registered".into() };
-        World::Idle { leftover: None, member: None, away: None, ground: Some(Ground::NotFound(error)) }
+        Seen::Idle { leftover: None, member: None, missing: None, prerequisites: Some(Prerequisites::NotFound(error)) }
     };
     let (step, status) = play(&GraphBackupStatus::default(), missing(), at(0));
     assert!(matches!(step, Step::Wait(Waiting { reason: Reason::NoMaster, .. })));
     // Nothing changed: the second look writes nothing.
     let (_, again) = play(&status, missing(), at(60));
     assert_eq!(again, status);
-    let (step, status) = play(&again, World::Idle { leftover: None, member: None, away: None, ground: None }, at(3600));
+    let (step, status) =
+        play(&again, Seen::Idle { leftover: None, member: None, missing: None, prerequisites: None }, at(3600));
     assert!(matches!(step, Step::Fail(_)));
     assert_eq!((reason(&status), truth(&status, STALLED)), ("NoMaster", Some(Truth::True)));
 }
@@ -176,7 +157,8 @@ fn what_may_pass_is_waited_for_until_the_deadline_and_then_named() {
 #[test]
 fn what_needs_a_person_fails_at_once() {
     let error = DiscoveryError::MultipleRoots { servers: "zk:2181".into(), roots: "/1_2,/3_4".into() };
-    let world = World::Idle { leftover: None, member: None, away: None, ground: Some(Ground::NotFound(error)) };
+    let world =
+        Seen::Idle { leftover: None, member: None, missing: None, prerequisites: Some(Prerequisites::NotFound(error)) };
     assert!(matches!(play(&GraphBackupStatus::default(), world, at(0)).0, Step::Fail(_)));
 }
 
@@ -187,7 +169,7 @@ fn evidence_makes_success_and_nothing_else_does() {
     assert_eq!(truth(&status, MASTER_STABLE), Some(Truth::True));
     assert_eq!(truth(&status, VERIFIED), Some(Truth::True));
     assert_eq!(status.point.as_ref().unwrap().last_transaction, 42);
-    assert!(status::is_terminal(&status));
+    assert!(status.is_terminal());
 
     let seeds = [
         (Some(Seed::COMPLETE), Truth::True, "LogsComplete"),
@@ -236,7 +218,7 @@ fn a_job_that_ended_without_a_verdict_asks_the_volume() {
     assert!(matches!(step, Step::Inspect(_)), "{step:?}");
     assert_eq!((reason(&status), status.phase), ("Inspecting", Some(Phase::Running)));
 
-    let asked = |inspect| World::Open { backup: ended(None), inspect, member: None, away: None };
+    let asked = |inspect| Seen::Open { backup: ended(None), inspect, member: None, missing: None };
     let (_, recognised) = play(&status, asked(ended(published(|_| {}))), at(20));
     assert_eq!(truth(&recognised, SUCCEEDED), Some(Truth::True));
 
@@ -248,7 +230,7 @@ fn a_job_that_ended_without_a_verdict_asks_the_volume() {
 #[test]
 fn no_answer_is_no_evidence_of_absence() {
     let (_, status) = play(&started(), open(ended(None)), at(9));
-    let asked = |inspect| World::Open { backup: ended(None), inspect, member: None, away: None };
+    let asked = |inspect| Seen::Open { backup: ended(None), inspect, member: None, missing: None };
     let silences = [
         ended(None),
         ended(failed(Reason::Interrupted)),
@@ -276,12 +258,15 @@ fn a_volume_that_never_answers_leaves_the_outcome_to_a_person() {
     let mut jobs = vec![];
     let step = loop {
         jobs.push(status.attempts[0].inspection.clone().unwrap().job);
-        let (step, after) =
-            play(&status, World::Open { backup: ended(None), inspect: ended(None), member: None, away: None }, at(now));
+        let (step, after) = play(
+            &status,
+            Seen::Open { backup: ended(None), inspect: ended(None), member: None, missing: None },
+            at(now),
+        );
         if !matches!(step, Step::Unanswered(..)) {
             break step;
         }
-        let world = || World::Open { backup: ended(None), inspect: ended(None), member: None, away: None };
+        let world = || Seen::Open { backup: ended(None), inspect: ended(None), member: None, missing: None };
         assert!(matches!(play(&after, world(), at(now + 5)).0, Step::Wait(_)), "it is asked again after a while");
         now += 600;
         let (step, after) = play(&after, world(), at(now));
@@ -309,33 +294,24 @@ fn a_question_that_is_always_refused_has_an_end() {
 
 #[test]
 fn a_job_that_does_not_end_is_left_for_the_volume() {
-    let world = |inspect| World::Open { backup: active(PodStart::Started), inspect, member: None, away: None };
+    let world = |inspect| Seen::Open { backup: active(PodStart::Started), inspect, member: None, missing: None };
     let over = 3600 + 120;
     assert!(matches!(play(&started(), world(JobState::Absent), at(over - 1)).0, Step::Wait(_)));
     let (step, status) = play(&started(), world(JobState::Absent), at(over));
     assert!(matches!(step, Step::Inspect(_)), "{step:?}");
-    assert_eq!(
-        play(&status, world(JobState::Absent), at(over + 1)).0,
-        Step::DeleteJob(JobRef { name: "j".into(), uid: "u".into() })
-    );
-    let gone = |inspect| World::Open { backup: JobState::Absent, inspect, member: None, away: None };
+    assert_eq!(play(&status, world(JobState::Absent), at(over + 1)).0, Step::DeleteJob(job("j")));
+    let gone = |inspect| Seen::Open { backup: JobState::Absent, inspect, member: None, missing: None };
     let (_, found) = play(&status, gone(ended(published(|_| {}))), at(over + 60));
     assert_eq!(truth(&found, SUCCEEDED), Some(Truth::True));
     let (_, lost) = play(&status, gone(ended(failed(Reason::JobLost))), at(over + 60));
     assert_eq!(reason(&lost), "DeadlineExceeded");
 }
 
-fn lingering(verdict: impl Into<Option<Verdict>>) -> JobState {
-    let JobState::Ended { deadline_exceeded, pod_uid, verdict, out_of_memory, .. } = ended(verdict) else { panic!() };
-    let job = Some(JobRef { name: "j".into(), uid: "u".into() });
-    JobState::Ended { deadline_exceeded, pod_uid, verdict, out_of_memory, lingering: job }
-}
-
 #[test]
 fn a_job_that_something_else_keeps_is_deleted_before_the_end_is_recorded() {
     for verdict in [published(|_| {}), failed(Reason::ConsistencyFailed)] {
-        let (step, _) = play(&started(), open(lingering(verdict)), at(9));
-        assert!(matches!(step, Step::DeleteFirst(..)), "{step:?}");
+        let decision = decided(&backup(), &started(), open(lingering(verdict)), at(9));
+        assert!(decision.step.ends() && decision.delete_first == Some(job("j")), "{decision:?}");
     }
     // What has a next pass is recorded first.
     let (step, _) = play(&started(), open(lingering(failed(Reason::ToolFailed))), at(9));
@@ -357,7 +333,7 @@ fn an_agent_that_was_killed_for_memory_says_at_which_limit() {
     let (_, status) = play(&started(), open(killed("512Mi")), at(9));
     // The pod is gone by now.
     let world =
-        World::Open { backup: JobState::Absent, inspect: ended(failed(Reason::JobLost)), member: None, away: None };
+        Seen::Open { backup: JobState::Absent, inspect: ended(failed(Reason::JobLost)), member: None, missing: None };
     let (_, lost) = play(&status, world, at(30));
     assert_eq!(lost.attempts[0].reason.as_deref(), Some("ToolKilled"));
     let message = lost.attempts[0].message.as_deref().unwrap();
@@ -376,7 +352,7 @@ fn a_deadline_that_somebody_shortened_costs_an_attempt_only() {
     let (_, status) = play(&started(), open(cut_off()), at(9));
     let asked = |second| {
         let world =
-            World::Open { backup: cut_off(), inspect: ended(failed(Reason::JobLost)), member: None, away: None };
+            Seen::Open { backup: cut_off(), inspect: ended(failed(Reason::JobLost)), member: None, missing: None };
         play(&status, world, at(second))
     };
     let (step, lost) = asked(30);
@@ -389,7 +365,7 @@ fn a_deadline_that_somebody_shortened_costs_an_attempt_only() {
 fn a_job_that_vanished_is_not_a_success() {
     // Right after the record: the process ended before the creation. Creating it twice is impossible by its name.
     let (step, again) = play(&started(), open(JobState::Absent), at(5));
-    assert!(matches!(step, Step::Start { take_lock: false, .. }));
+    assert!(matches!(step, Step::RecreateJob(_)));
     assert_eq!(again.attempts.len(), 1);
     // Later: somebody deleted it.
     let (step, _) = play(&started(), open(JobState::Absent), at(100));
@@ -402,13 +378,14 @@ fn retryable_failures_run_again_within_the_limit_and_after_a_wait() {
     assert!(matches!(step, Step::CloseAttempt(_)));
     assert_eq!((reason(&status), truth(&status, MASTER_STABLE)), ("RetryScheduled", Some(Truth::False)));
 
-    let (step, _) = play(&status, World::Idle { leftover: None, member: None, away: None, ground: None }, at(10));
+    let (step, _) =
+        play(&status, Seen::Idle { leftover: None, member: None, missing: None, prerequisites: None }, at(10));
     assert!(matches!(step, Step::Wait(Waiting { reason: Reason::RetryScheduled, .. })));
     assert!(!attempt_due(&backup(), &status, at(10)));
     assert!(attempt_due(&backup(), &status, at(60)));
 
     let (step, status) = play(&status, located(), at(60));
-    let Step::Start { attempt, .. } = step else { panic!("{step:?}") };
+    let Step::OpenAttempt { attempt, .. } = step else { panic!("{step:?}") };
     assert_eq!(attempt.number, 2);
     let (step, status) = play(&status, open(ended(failed(Reason::MasterChanged))), at(70));
     assert!(matches!(step, Step::Fail(_)), "the limit is one retry");
@@ -441,9 +418,12 @@ fn a_pod_that_cannot_start_ends_the_attempt_with_what_the_cluster_says() {
 #[test]
 fn a_leftover_job_is_deleted_before_anything_new_starts() {
     let (_, closed) = play(&started(), open(active(PodStart::Waiting(Obstacle::NoneKnown))), at(300));
-    let job = JobRef { name: "j".into(), uid: "u".into() };
-    let (step, status) =
-        play(&closed, World::Idle { leftover: Some(job.clone()), member: None, away: None, ground: None }, at(400));
+    let job = job("j");
+    let (step, status) = play(
+        &closed,
+        Seen::Idle { leftover: Some(job.clone()), member: None, missing: None, prerequisites: None },
+        at(400),
+    );
     assert_eq!(step, Step::DeleteJob(job));
     assert_eq!(status, closed);
 }
@@ -487,37 +467,35 @@ fn parent() -> Parent {
 
 #[test]
 fn the_lock_of_the_cluster_is_taken_once_and_waited_for() {
-    let decided = |lock| decide(&backup(), &GraphBackupStatus::default(), site(lock, None), at(0));
-    assert!(matches!(decided(SiteLock::Free), Step::Start { take_lock: true, .. }));
-    assert!(matches!(decided(SiteLock::Ours), Step::Start { take_lock: false, .. }));
-    let Step::Wait(waiting) = decided(SiteLock::Held("GraphBackup graph/other".into())) else { panic!() };
+    let decided = |lock| decided(&backup(), &GraphBackupStatus::default(), candidate(lock, None), at(0)).step;
+    assert!(matches!(decided(LockState::Free), Step::OpenAttempt { take_lock: true, .. }));
+    assert!(matches!(decided(LockState::Ours), Step::OpenAttempt { take_lock: false, .. }));
+    let Step::Wait(waiting) = decided(LockState::Held("GraphBackup graph/other".into())) else { panic!() };
     assert_eq!(waiting.reason, Reason::WaitingForLock);
     assert!(waiting.message.contains("graph/other"), "{}", waiting.message);
-    let left = HeldLock { name: "lock".into(), uid: "lock-uid".into(), holder: None };
-    assert_eq!(decided(SiteLock::Abandoned(left.clone())), Step::BreakLock(left));
+    let left = HeldLock { name: "lock".into(), uid: "lock-uid".into(), identity: String::new(), holder: None };
+    assert_eq!(decided(LockState::Abandoned(left.clone())), Step::BreakLock(left));
 }
 
 #[test]
 fn the_parent_is_recorded_before_its_job_is_created() {
-    let world = site(SiteLock::Free, Some(parent()));
-    let Step::Start { attempt, .. } = decide(&of_type(BackupType::Auto), &GraphBackupStatus::default(), world, at(0))
-    else {
-        panic!()
-    };
+    let world = candidate(LockState::Free, Some(parent()));
+    let decision = decided(&of_type(BackupType::Auto), &GraphBackupStatus::default(), world, at(0));
+    let Step::OpenAttempt { attempt, .. } = decision.step else { panic!() };
     assert_eq!(attempt.parent, Some(parent()));
 }
 
 #[test]
 fn without_a_parent_auto_copies_everything_and_incremental_fails_after_a_second_look() {
-    let decided = |backup_type, status: &GraphBackupStatus, second| {
-        decide(&of_type(backup_type), status, site(SiteLock::Free, None), at(second))
+    let of = |backup_type, status: &GraphBackupStatus, second| {
+        decided(&of_type(backup_type), status, candidate(LockState::Free, None), at(second)).step
     };
     let new = GraphBackupStatus::default();
-    assert!(matches!(decided(BackupType::Auto, &new, 0), Step::Start { .. }));
-    let Step::Wait(waiting) = decided(BackupType::Incremental, &new, 0) else { panic!() };
+    assert!(matches!(of(BackupType::Auto, &new, 0), Step::OpenAttempt { .. }));
+    let Step::Wait(waiting) = of(BackupType::Incremental, &new, 0) else { panic!() };
     assert_eq!(waiting.reason, Reason::NoParent);
     let seen = GraphBackupStatus { start_time: Some(at(0)), ..new };
-    let Step::Fail(ending) = decided(BackupType::Incremental, &seen, 20) else { panic!() };
+    let Step::Fail(ending) = of(BackupType::Incremental, &seen, 20) else { panic!() };
     assert_eq!(ending.reason, Reason::NoParent);
 }
 

@@ -1,6 +1,6 @@
 //! Pods and Jobs as the kubelet and the Job controller write them.
 
-use graph_backup_operator::backup::build::AGENT_CONTAINER;
+use graph_backup_operator::controller::pod::AGENT_CONTAINER;
 use serde_json::{Value, json};
 
 /// Name of the pod of a Job.

@@ -52,6 +52,7 @@ pub struct Scenario {
     refuses: fn(&Call) -> bool,
     claim: bool,
     tight: bool,
+    budget: Budget,
     orphan: Option<String>,
     ending: Ending,
     jobs: Vec<&'static str>,
@@ -77,6 +78,7 @@ pub fn scenario(title: &'static str) -> Scenario {
         refuses: |_| false,
         claim: true,
         tight: false,
+        budget: BUDGET,
         orphan: None,
         ending: Ending::Succeeds,
         jobs: vec!["1"],
@@ -86,6 +88,12 @@ pub fn scenario(title: &'static str) -> Scenario {
 }
 
 impl Scenario {
+    /// A node comes back after three hours: an object that is created anew meanwhile waits for its pod, look by look.
+    pub fn waits_for_a_node(mut self) -> Self {
+        self.budget.extra += 600;
+        self
+    }
+
     /// Gives the object another name.
     pub const fn named(mut self, name: &'static str) -> Self {
         self.object = name;
@@ -341,8 +349,8 @@ impl Scenario {
             let Outcome { run, moments, .. } = go(&known);
             let run = Arc::new(run);
             let allowance = self.allowance(&clean, fault);
-            let mut wrong = oracle::unsound(&run, BUDGET, &LASTING);
-            wrong.extend(oracle::differences(&clean, &run, allowance, "GraphBackup", BUDGET));
+            let mut wrong = oracle::unsound(&run, self.budget, &LASTING);
+            wrong.extend(oracle::differences(&clean, &run, allowance, "GraphBackup", self.budget));
             if self.events_must_agree(fault, allowance) {
                 wrong.extend(events(&run));
             }
@@ -362,7 +370,7 @@ impl Scenario {
     }
 
     fn judge_clean(&self, clean: &Run) -> Vec<String> {
-        let mut wrong = oracle::unsound(clean, BUDGET, &LASTING);
+        let mut wrong = oracle::unsound(clean, self.budget, &LASTING);
         wrong.extend(events(clean));
         let status = clean
             .end

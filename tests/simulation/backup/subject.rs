@@ -11,12 +11,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
-use graph_backup_operator::backup::controller::{self, Context, Failing};
+use graph_backup_operator::backup::controller::{self, Context};
 use graph_backup_operator::backup::points::Points;
-use graph_backup_operator::backup::status::is_terminal;
 use graph_backup_operator::backup::validate::ValidBackup;
 use graph_backup_operator::controller::lock::ClusterLocks;
 use graph_backup_operator::controller::metrics::Metrics;
+use graph_backup_operator::controller::pace::Pace;
 use kube::Client;
 use kube::core::DeserializeGuard;
 use serde::Deserialize;
@@ -54,6 +54,10 @@ impl Points for Sunday {
     fn taken_by(&self, _: &ValidBackup, _: StoreId) -> Option<String> {
         None
     }
+
+    fn adoptions_ahead(&self, _: &ValidBackup) -> usize {
+        0
+    }
 }
 
 /// The earlier point that an incremental backup finds.
@@ -81,7 +85,7 @@ impl Backups {
             instance: "replica-0".to_owned(),
             leading: Arc::new(move || leads.load(Ordering::Relaxed)),
             metrics: Arc::new(Metrics::default()),
-            failing: Failing::default(),
+            pace: Pace::default(),
         }
     }
 }
@@ -145,7 +149,7 @@ impl Subject for Backups {
 
     fn is_over(object: &Value) -> bool {
         let status = GraphBackupStatus::deserialize(&object["status"]);
-        status.is_ok_and(|status| is_terminal(&status))
+        status.is_ok_and(|status| status.is_terminal())
     }
 
     fn check(&self) -> Check {

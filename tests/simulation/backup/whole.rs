@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::driver::Subject;
 use crate::fault::Mishap;
 use graph_backup_operator::api::Reason;
-use graph_backup_operator::backup::controller;
+use graph_backup_operator::backup::controller::{self, Context};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -47,8 +47,10 @@ impl Whole {
         seconds: u64,
         shutdown: impl Future<Output = ()> + Send + Sync + 'static,
     ) {
-        let context = self.world.context(self.server.client(process), Arc::new(AtomicBool::new(true)));
-        let _ = timeout(Duration::from_secs(seconds), controller::run(context, NAMESPACE, shutdown)).await;
+        let client = self.server.client(process);
+        let context = self.world.context(client.clone(), Arc::new(AtomicBool::new(true)));
+        let run = controller::run(client, NAMESPACE, |points| Context { points, ..context }, shutdown);
+        let _ = timeout(Duration::from_secs(seconds), run).await;
     }
 
     fn said(&self, name: &str) -> (String, String) {

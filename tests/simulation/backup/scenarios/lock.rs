@@ -13,7 +13,7 @@ use serde_json::json;
 
 pub fn the_holder_of_the_lock_is_gone() -> Scenario {
     scenario("the holder of the lock is gone")
-        .prepared(|store, _| create_lock(store, "graph/gone/uid-of-gone", "uid-of-gone"))
+        .prepared(|store, _| create_lock(store, "GraphBackup/graph/gone/uid-of-gone", "uid-of-gone"))
         .succeeds(&["1"])
 }
 

@@ -114,6 +114,7 @@ pub fn the_node_dies_after_publishing() -> Scenario {
         .spec("/retry/limit", json!(0))
         .spec("/deadlines/run", json!("10m"))
         .backup_job(NodeDies { published: true })
+        .waits_for_a_node()
         .succeeds(&["1", "1i"])
 }
 
@@ -122,6 +123,7 @@ pub fn the_node_dies_before_publishing() -> Scenario {
         .tight()
         .spec("/deadlines/run", json!("10m"))
         .backup_job(NodeDies { published: false })
+        .waits_for_a_node()
         .fails(Reason::DeadlineExceeded, &["1", "1i"])
 }
 

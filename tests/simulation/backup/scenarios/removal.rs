@@ -6,7 +6,7 @@ use crate::backup::database::STORE;
 use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, scenario};
 use crate::fault::delete;
 use graph_backup_operator::api::Reason;
-use graph_backup_operator::backup::decide::removal::FILES_FINALIZER;
+use graph_backup_operator::backup::finalizers::FILES_FINALIZER;
 use serde_json::{Value, json};
 
 fn deletes(title: &'static str) -> Scenario {
