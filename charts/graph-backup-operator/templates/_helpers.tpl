@@ -40,6 +40,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- .Values.watchNamespaces | default (list .Release.Namespace) | toJson -}}
 {{- end -}}
 
+{{- /* "true" if every namespace is watched. */ -}}
+{{- define "gbo.watchesCluster" -}}
+{{- has "*" .Values.watchNamespaces -}}
+{{- end -}}
+
+{{- /* Name of what belongs to the release and to no namespace. */ -}}
+{{- define "gbo.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "gbo.fullname" .) -}}
+{{- end -}}
+
 {{- /* One egress or ingress rule. Arguments: ports, protocols, peers, and the key of the peers (to or from). */ -}}
 {{- define "gbo.networkRule" -}}
 - ports:

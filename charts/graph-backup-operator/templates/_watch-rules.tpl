@@ -1,0 +1,48 @@
+{{- /* What the operator may do with the objects in a watched namespace. Argument: namespace, empty for every one. */ -}}
+{{- define "gbo.watchRules" -}}
+# The controller's watch, and the look at the start whether the kind is there. `get`: is the object still as it was before
+# the lock of its cluster is taken, and does the holder of a lock still need it?
+- apiGroups: [graphbackup.dev]
+  resources: [graphbackups]
+  verbs: [get, list, watch]
+# Only `metadata.finalizers`: with `deletionPolicy: Delete` the object stays until its files are removed.
+- apiGroups: [graphbackup.dev]
+  resources: [graphbackups]
+  verbs: [patch]
+# Conditions and facts: server-side apply on the status subresource.
+- apiGroups: [graphbackup.dev]
+  resources: [graphbackups/status]
+  verbs: [patch]
+# One Job per attempt, question to the volume, or removal of files: `create`, the watch that tells when it changed, the live
+# read of what became of it, and `delete` of one that passed its deadline, cannot start, or belongs to a deleted object.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, delete, get, list, watch]
+# The verdict is the termination message of the Job's pod, found by its labels; its state says why it cannot start.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# Before a Job: is the target claim there?
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get]
+# When the API server refuses something about a deleted object: is its namespace being deleted, too?
+- apiGroups: [""]
+  resources: [namespaces]
+  {{- with .namespace }}
+  resourceNames: [{{ . }}]
+  {{- end }}
+  verbs: [get]
+# `method: Cold` stops one member: is the StatefulSet whole, and is the member gone? Its replicas are all that is ever
+# changed, and they are put back.
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get]
+- apiGroups: [apps]
+  resources: [statefulsets/scale]
+  verbs: [patch]
+# One Event per transition.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end -}}
