@@ -36,7 +36,9 @@ fn sources() -> BTreeMap<String, Source> {
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !["main.rs", "lib.rs", "tests.rs", "testing.rs"].contains(&name) {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !["main.rs", "lib.rs", "tests.rs", "testing.rs"].contains(&name)
+            {
                 let relative = path.strip_prefix(&root).unwrap().with_extension("");
                 let mut module: Vec<String> = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
                 module.pop_if(|last| last == "mod");

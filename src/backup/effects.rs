@@ -136,8 +136,9 @@ impl Made<'_> {
             Step::Object(step) => object_effects(self.object, step, self.settings)?,
             Step::Wait(_) | Step::Checked | Step::LeaveReplicas => self.record()?.into_iter().collect(),
             Step::OpenAttempt { attempt, take_lock } => self.open_attempt(attempt, *take_lock)?,
-            Step::CopyMember(attempt) => self.intended(self.attempt_job(attempt, Task::Backup)?)?,
-            Step::RecreateJob(attempt) => self.intended(self.attempt_job(attempt, Task::Backup)?)?,
+            Step::CopyMember(attempt) | Step::RecreateJob(attempt) => {
+                self.intended(self.attempt_job(attempt, Task::Backup)?)?
+            }
             Step::RecreateCheck => self.recreate_check()?,
             Step::Adopt(store, reading) => {
                 let job = build::adopt_job(self.backup, *store, &reading.job, self.settings.operator_image)?;

@@ -47,6 +47,7 @@ fn point() -> Box<Published> {
 }
 
 /// Every step, for an object with an open attempt. A new variant does not compile before it is added here.
+#[allow(clippy::too_many_lines, reason = "one of each")]
 fn steps(object: &GraphBackup) -> Vec<Step> {
     let attempt = || Box::new(object.status.as_ref().unwrap().attempts[0].clone());
     let next = || Box::new(Attempt { number: 2, job: "nightly-1a2b3-2".into(), ..*attempt() });

@@ -243,6 +243,7 @@ async fn frames_that_are_cut_anywhere_are_errors() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one story")]
 async fn a_session_is_lost_with_its_connection_and_says_why() {
     let silent = lost(
         |mut s| {
