@@ -91,7 +91,8 @@ async fn run(client: Client, job: PartialObjectMeta<Job>, seen: UnboundedSender<
     let backup = job.owner_references()[0].name.clone();
     let message = serde_json::to_string(&verdict(&job)).unwrap();
     let now = Utc::now();
-    let over = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": start, "finishedAt": now}});
+    let over = json!({"exitCode": 0, "reason": "Completed", "message": message, "startedAt": start, "finishedAt": now});
+    let over = json!({"terminated": over});
     seen.send(Seen::PodEnded(backup.clone(), Instant::now())).ok();
     of_pod(json!({"phase": "Succeeded", "containerStatuses": [container(&over)]})).await;
     let met = condition("SuccessCriteriaMet");
@@ -121,7 +122,8 @@ fn pod_of(job: &Job) -> Pod {
     let template = job.spec.as_ref().unwrap().template.clone();
     let mut labels = template.metadata.unwrap().labels.unwrap();
     labels.insert("batch.kubernetes.io/job-name".to_owned(), job.name_any());
-    let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": job.name_any(), "uid": job.uid().unwrap(), "controller": true});
+    let (name, uid) = (job.name_any(), job.uid().unwrap());
+    let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": true});
     serde_json::from_value(json!({
         "metadata": {"name": job.name_any(), "labels": labels, "ownerReferences": [owner],
                      "finalizers": ["batch.kubernetes.io/job-tracking"]},

@@ -35,13 +35,14 @@ pub async fn define(client: &Client) {
     }
 }
 
-/// Changes a description in the schema: the API server ends every watch of the kind and forgets what it remembered.
-pub async fn touch_definition(client: &Client, number: usize) {
+/// Changes a description in the schema: the API server ends every watch of the kind. Gives the revision after that.
+pub async fn touch_definition(client: &Client, number: usize) -> String {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let description = "/spec/versions/0/schema/openAPIV3Schema/description";
     let change = json!([{"op": "add", "path": description, "value": format!("Touched {number} times.")}]);
     let change: Patch<Value> = Patch::Json(made(change));
-    crds.patch("graphbackups.graphbackup.dev", &PatchParams::default(), &change).await.unwrap();
+    let changed = crds.patch("graphbackups.graphbackup.dev", &PatchParams::default(), &change).await.unwrap();
+    changed.resource_version().unwrap()
 }
 
 /// Namespaces, each with the claim that its backups write to.
@@ -80,7 +81,8 @@ pub async fn apply(backups: &Api<DynamicObject>, object: &Value) -> DynamicObjec
     backups.patch(name, &PatchParams::apply("kubectl"), &Patch::Apply(object)).await.unwrap()
 }
 
-/// Finished backups after the example of a finished one: created as people do, with the status written as the operator does.
+/// Finished backups after the example of a finished one: created as people do, with the status written as the operator
+/// does.
 ///
 /// The operator must not run meanwhile: it would start each as soon as it is created.
 pub async fn finished(client: &Client, template: &DynamicObject, count: usize, namespaces: usize) {

@@ -10,6 +10,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Only the requests of the operator, each once.
 const AUDIT_POLICY: &str = "
@@ -24,6 +26,8 @@ rules:
 /// A control plane without controllers, scheduler or nodes.
 pub struct Plane {
     folder: Folder,
+    /// Port of etcd.
+    etcd: u16,
     _etcd: Process,
     _apiserver: Process,
 }
@@ -61,7 +65,7 @@ impl Plane {
             client.request_text(http::Request::get("/readyz").body(Vec::new()).ok()?).await.ok()
         })
         .await;
-        Self { folder, _etcd: etcd, _apiserver: apiserver }
+        Self { folder, etcd: client, _etcd: etcd, _apiserver: apiserver }
     }
 
     /// A client for the driver.
@@ -72,6 +76,18 @@ impl Plane {
     /// Kubeconfig of the operator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("operator.kubeconfig")
+    }
+
+    /// Lets etcd forget everything before a revision: whoever knows only an older one has to list anew.
+    pub async fn compact(&self, revision: &str) {
+        let body = format!(r#"{{"revision": "{revision}"}}"#);
+        let head = "POST /v3/kv/compaction HTTP/1.0\r\nContent-Type: application/json";
+        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let mut stream = TcpStream::connect(("127.0.0.1", self.etcd)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains(" 200 "), "{answer}");
     }
 
     /// Where the audit log ends now.

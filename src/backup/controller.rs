@@ -3,35 +3,34 @@
 use super::decide::{PRUNE_AGAIN, decide};
 use super::effects::{Plan, Settings, after_refusal, owner_of, plan};
 use super::finalizers::has_finalizer;
+use super::known::{Known, Over};
 use super::log::log_step;
 use super::observe::{Observer, observe};
-use super::points::{Points, adoptions_ahead, newest_parent, taken_by};
+use super::points::Points;
 use super::request::{Request, request};
 use super::status::waits_for;
 use super::step::{Decision, ObjectStep, Removal, Step};
 use super::validate::ValidBackup;
-use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
+use super::watches::KnownBackups;
+use crate::api::{GraphBackup, GraphBackupStatus};
+use crate::controller::call::call;
 use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
 use crate::controller::lock::ClusterLocks;
 use crate::controller::metrics::Metrics;
 use crate::controller::pace::{AFTER_A_WRITE, Pace, Told};
 use crate::controller::pass::{self, Passed, key};
+use crate::controller::queue::Passes;
+use crate::controller::store::Key;
+use crate::controller::watch::Watches;
 use crate::discovery::Discovery;
 use chrono::{DateTime, Utc};
-use futures::StreamExt;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, ResourceExt};
-use std::sync::Arc;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::{Api, Client, Resource, ResourceExt};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Passes that run at the same time in one namespace.
-const CONCURRENCY: u16 = 32;
 /// From the deletion of a Job that could still write to the next look.
 const STOPPING: Duration = Duration::from_secs(5);
 
@@ -62,80 +61,85 @@ pub struct Context {
     pub pace: Pace,
 }
 
-/// What the controller itself watches.
-struct Known(Store<DeserializeGuard<GraphBackup>>);
+/// The controller of all watched namespaces.
+struct Controller<F> {
+    backups: KnownBackups,
+    /// What the passes in a namespace work with.
+    context: F,
+    contexts: Mutex<HashMap<String, Arc<Context>>>,
+}
 
-impl Points for Known {
-    fn newest_parent(&self, backup: &ValidBackup, store: StoreId) -> Option<Parent> {
-        newest_parent(backup, store, self.0.state().iter().filter_map(|object| object.0.as_ref().ok()))
-    }
-
-    fn taken_by(&self, backup: &ValidBackup, store: StoreId) -> Option<String> {
-        taken_by(backup, store, self.0.state().iter().filter_map(|object| object.0.as_ref().ok()))
-    }
-
-    fn adoptions_ahead(&self, backup: &ValidBackup) -> usize {
-        adoptions_ahead(backup, self.0.state().iter().filter_map(|object| object.0.as_ref().ok()))
+impl<F: Fn(&str) -> Context> Controller<F> {
+    fn context(&self, namespace: &str) -> Arc<Context> {
+        let mut contexts = self.contexts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = contexts.get(namespace) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new((self.context)(namespace));
+        contexts.insert(namespace.to_owned(), Arc::clone(&new));
+        new
     }
 }
 
-/// Runs the controller of one namespace until `shutdown` resolves, then lets running passes end.
-///
-/// Earlier points are looked up in what the controller itself watches.
-pub async fn run(
-    client: Client,
-    namespace: &str,
-    context: impl FnOnce(Arc<dyn Points>) -> Context,
-    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
-) {
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-    let backups: Api<DeserializeGuard<GraphBackup>> = Api::namespaced(client.clone(), namespace);
-    let jobs: Api<PartialObjectMeta<Job>> = Api::namespaced(client.clone(), namespace);
-    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, namespace);
-    let namespace = namespace.to_owned();
-    let controller = Controller::new(backups, watcher::Config::default());
-    let context = context(Arc::new(Known(controller.store())));
-    controller
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .owns(jobs, ours.clone())
-        .watches(pods, ours, |pod: PartialObjectMeta<Pod>| owner_of_pod(&pod))
-        .graceful_shutdown_on(shutdown)
-        .run(run_pass, error_policy, Arc::new(context))
-        .for_each(|outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%namespace, %error, "a pass did not run to its end");
+impl<F: Fn(&str) -> Context + Send + Sync + 'static> Passes for Controller<F> {
+    fn pass(&self, key: &Key) -> BoxFuture<'static, Option<Duration>> {
+        let context = self.context(&key.namespace);
+        let Some(known) = self.backups.store.get(key) else {
+            context.pace.passed(&key.to_string(), None, Told::Nothing);
+            return futures::future::ready(None).boxed();
+        };
+        async move {
+            match pass(Arc::clone(&known), Arc::clone(&context)).await {
+                Ok(again) => again,
+                Err(error) => Some(retry_after(&known, &error, &context)),
             }
-            futures::future::ready(())
-        })
-        .await;
+        }
+        .boxed()
+    }
 }
 
-/// The `GraphBackup` that a pod of ours belongs to.
-fn owner_of_pod(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<DeserializeGuard<GraphBackup>>> {
-    let name = pod.labels().get(BACKUP_LABEL)?;
-    Some(ObjectRef::new(name).within(&pod.namespace()?))
-}
-
-async fn run_pass(object: Arc<DeserializeGuard<GraphBackup>>, context: Arc<Context>) -> Result<Action, EffectError> {
-    pass(object, context).await.map(|again| again.map_or_else(Action::await_change, Action::requeue))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-fn error_policy(object: Arc<DeserializeGuard<GraphBackup>>, error: &EffectError, context: Arc<Context>) -> Action {
-    Action::requeue(retry_after(&object, error, &context))
+/// Runs the controller until `shutdown` resolves, then lets running passes end. `context` makes what the passes in a
+/// namespace work with.
+pub async fn run(
+    backups: KnownBackups,
+    watches: &Watches,
+    context: impl Fn(&str) -> Context + Send + Sync + 'static,
+    shutdown: impl Future<Output = ()>,
+) {
+    let passes = Controller { backups: backups.clone(), context, contexts: Mutex::default() };
+    tokio::select! {
+        () = backups.follow(watches) => {}
+        () = backups.queue.run(Arc::new(passes), shutdown) => {}
+    }
 }
 
 /// One pass over one object: when to look again without any event. Public for the simulation, as [`retry_after`] is.
-pub async fn pass(
-    object: Arc<DeserializeGuard<GraphBackup>>,
-    context: Arc<Context>,
-) -> Result<Option<Duration>, EffectError> {
-    pass::pass(&object, &context.metrics, &context.pace, async |object| reconcile(object, &context).await).await
+pub async fn pass(known: Arc<Known>, context: Arc<Context>) -> Result<Option<Duration>, EffectError> {
+    let readable = match known.as_ref() {
+        Known::Unreadable { error, .. } => Err(error.as_str()),
+        known => Ok(known),
+    };
+    let work = async |known: &Known| match known {
+        Known::Open(object) => reconcile(object, &context).await,
+        Known::Over(over) if over.is_unsettled => Box::pin(settle(over, &context)).await,
+        Known::Over(_) | Known::Unreadable { .. } => Ok(Passed::default()),
+    };
+    let kind = GraphBackup::kind(&());
+    Box::pin(pass::pass((&kind, &known.key()), readable, &context.metrics, &context.pace, work)).await
 }
 
 /// When a failed pass is repeated.
-pub fn retry_after(object: &DeserializeGuard<GraphBackup>, error: &EffectError, context: &Context) -> Duration {
-    pass::retry_after(object, error, &context.pace)
+pub fn retry_after(known: &Known, error: &EffectError, context: &Context) -> Duration {
+    pass::retry_after(&known.key(), error, &context.pace)
+}
+
+/// The rest of the work on an object that is over, which is not kept whole.
+async fn settle(over: &Over, context: &Context) -> Result<Passed, EffectError> {
+    let backups: Api<GraphBackup> = Api::namespaced(context.client.clone(), &over.namespace);
+    match call("read a GraphBackup that is over", backups.get_opt(&over.name)).await? {
+        Some(object) => reconcile(&object, context).await,
+        None => Ok(Passed::default()),
+    }
 }
 
 /// From an object to what is done for it. The lines marked *client* read or write; the others are pure.

@@ -11,6 +11,7 @@ pub mod effects;
 pub mod event;
 pub mod finalizers;
 pub mod foreign;
+pub mod known;
 mod log;
 pub mod observe;
 pub mod points;
@@ -20,4 +21,5 @@ pub mod step;
 #[cfg(test)]
 mod testing;
 pub mod validate;
+pub mod watches;
 pub mod world;

@@ -1,10 +1,9 @@
 //! The points of other objects: which one an incremental backup starts from, and whose an adopted one is. Pure; the agent
 //! proves on the volume that it can.
 
-use super::foreign::foreign_status;
+use super::known::{Known, KnownPoint, Over};
 use super::validate::ValidBackup;
-use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
-use std::borrow::Borrow;
+use crate::api::{GraphBackupStatus, Parent, StoreId};
 
 /// Points of objects that are known already: what is not seen yet costs a full copy at most, and the agent proves the rest on
 /// the volume.
@@ -20,62 +19,45 @@ pub trait Points: Send + Sync {
 }
 
 /// The newest point of the cluster with this store id, on the same target.
-pub fn newest_parent<T: Borrow<GraphBackup>>(
+pub fn newest_parent<'a>(
     backup: &ValidBackup,
     store: StoreId,
-    points: impl IntoIterator<Item = T>,
+    known: impl IntoIterator<Item = &'a Known>,
 ) -> Option<Parent> {
-    let candidates = points.into_iter().filter_map(|object| {
-        let object = object.borrow();
-        let meta = &object.metadata;
-        let own = foreign_status(object).is_none();
-        let status = object.status.as_ref().filter(|status| own && status.has_succeeded())?;
-        let point = status.point.as_ref()?;
-        let fits = meta.namespace.as_deref() == Some(&backup.owner.namespace)
-            && meta.deletion_timestamp.is_none()
-            && object.spec.target == backup.target
-            && point.store_id == store;
-        let folder = status.directory.as_deref()?.rsplit('/').next()?;
-        let parent = Parent {
-            name: meta.name.clone()?,
-            uid: meta.uid.clone()?,
-            point: folder.to_owned(),
-            manifest_digest: point.manifest_digest.clone(),
-            last_transaction: point.last_transaction,
-        };
-        fits.then_some((point.data_to, parent))
-    });
-    candidates.max_by(|(a, left), (b, right)| (a, &left.uid).cmp(&(b, &right.uid))).map(|(_, parent)| parent)
+    let fits = |over: &Over, point: &KnownPoint| {
+        *over.namespace == *backup.owner.namespace
+            && !point.is_deleted
+            && point.target == backup.target
+            && point.store_id == store
+    };
+    let points = known.into_iter().filter_map(Known::point).filter(|(over, point)| fits(over, point));
+    let (over, newest) = points.max_by_key(|(_, point)| (point.data_to, &point.uid))?;
+    newest.as_parent(&over.name)
 }
 
 /// Name of another object on the same target whose point is in this backup's directory. One that failed there has none.
-pub fn taken_by<T: Borrow<GraphBackup>>(
+pub fn taken_by<'a>(
     backup: &ValidBackup,
     store: StoreId,
-    points: impl IntoIterator<Item = T>,
+    known: impl IntoIterator<Item = &'a Known>,
 ) -> Option<String> {
     let directory = backup.place(store).to_string();
-    points.into_iter().find_map(|object| {
-        let object = object.borrow();
-        let other = object.metadata.uid.as_ref() != Some(&backup.owner.uid);
-        let same = foreign_status(object).is_none()
-            && object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
-            && object.spec.target.claim_name == backup.target.claim_name
-            && object.status.as_ref().is_some_and(|status| {
-                status.point.is_some() && status.has_succeeded() && status.directory.as_ref() == Some(&directory)
-            });
-        object.metadata.name.clone().filter(|_| other && same)
-    })
+    let same = |over: &Over, point: &KnownPoint| {
+        *point.uid != *backup.owner.uid
+            && *over.namespace == *backup.owner.namespace
+            && point.target.claim_name == backup.target.claim_name
+            && *point.directory == *directory
+    };
+    let found = known.into_iter().filter_map(Known::point).find(|(over, point)| same(over, point));
+    found.map(|(over, _)| over.name.to_string())
 }
 
 /// Number of other objects that adopt a point on the same claim and go first: those whose point is read now, and those whose
 /// turn comes earlier. What is not seen yet has not begun, so that every pass counts alike. One that gets no answer lets
 /// others pass.
-pub fn adoptions_ahead<T: Borrow<GraphBackup>>(backup: &ValidBackup, objects: impl IntoIterator<Item = T>) -> usize {
-    let ahead = objects.into_iter().filter(|object| {
-        let object = object.borrow();
-        let status = object.status.as_ref();
-        let reading = status.and_then(|status| status.adoption.as_ref());
+pub fn adoptions_ahead<'a>(backup: &ValidBackup, known: impl IntoIterator<Item = &'a Known>) -> usize {
+    let ahead = known.into_iter().filter_map(Known::open).filter(|object| {
+        let reading = object.status.as_ref().and_then(|status| status.adoption.as_ref());
         let first = match reading {
             Some(reading) => reading.unanswered_time.is_none(),
             None => object.metadata.uid.as_ref() < Some(&backup.owner.uid),
@@ -86,7 +68,7 @@ pub fn adoptions_ahead<T: Borrow<GraphBackup>>(backup: &ValidBackup, objects: im
             && object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
             && object.spec.target.claim_name == backup.target.claim_name
             && object.metadata.deletion_timestamp.is_none()
-            && !status.is_some_and(GraphBackupStatus::is_terminal)
+            && !object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal)
     });
     ahead.count()
 }
@@ -94,8 +76,10 @@ pub fn adoptions_ahead<T: Borrow<GraphBackup>>(backup: &ValidBackup, objects: im
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::GraphBackup;
     use crate::backup::testing::{STORE, backup};
     use crate::backup::validate::validate;
+    use crate::controller::store::Kept;
     use serde_json::{Value, json};
 
     fn object(name: &str, status: &Value) -> GraphBackup {
@@ -116,9 +100,13 @@ mod tests {
         )
     }
 
+    fn known(objects: impl IntoIterator<Item = GraphBackup>) -> Vec<Known> {
+        objects.into_iter().map(Known::keep).collect()
+    }
+
     fn chosen(points: Vec<GraphBackup>) -> Option<String> {
         let backup = validate(&object("new", &json!({}))).unwrap();
-        newest_parent(&backup, STORE, points).map(|parent| parent.point)
+        newest_parent(&backup, STORE, &known(points)).map(|parent| parent.point)
     }
 
     #[test]
@@ -126,10 +114,10 @@ mod tests {
         let mut adopts = object("new", &json!({}));
         adopts.spec.adopt = Some(format!("{STORE}/a-folder"));
         let adopts = validate(&adopts).unwrap();
-        assert_eq!(taken_by(&adopts, STORE, [point("a", 1)]).as_deref(), Some("a"));
-        assert_eq!(taken_by(&adopts, STORE, [point("b", 1)]), None);
+        assert_eq!(taken_by(&adopts, STORE, &known([point("a", 1)])).as_deref(), Some("a"));
+        assert_eq!(taken_by(&adopts, STORE, &known([point("b", 1)])), None);
         let failed = object("a", &json!({"directory": format!("{STORE}/a-folder")}));
-        assert_eq!(taken_by(&adopts, STORE, [failed]), None);
+        assert_eq!(taken_by(&adopts, STORE, &known([failed])), None);
     }
 
     #[test]
@@ -145,7 +133,7 @@ mod tests {
             let others = [adopts("x", reading.clone()), adopts("y", unanswered.clone()), object("z", &json!({}))];
             new.into_iter().chain(others)
         };
-        let ahead = |name: &str| adoptions_ahead(&validate(&adopts(name, json!({}))).unwrap(), all());
+        let ahead = |name: &str| adoptions_ahead(&validate(&adopts(name, json!({}))).unwrap(), &known(all()));
         assert_eq!(["a", "b", "c", "d"].map(ahead), [1, 2, 3, 4], "x is being read, y got no answer");
     }
 

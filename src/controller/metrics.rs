@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// One label.
@@ -25,6 +26,7 @@ pub struct Metrics {
     backup_seconds: Histogram,
     last_success: Gauge,
     leader: Gauge,
+    watch_ages: Family<Label, Gauge<f64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -40,6 +42,7 @@ impl Default for Metrics {
             backup_seconds: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
             last_success: Gauge::default(),
             leader: Gauge::default(),
+            watch_ages: Family::default(),
         };
         metrics.register();
         metrics
@@ -70,6 +73,11 @@ impl Metrics {
             self.last_success.clone(),
         );
         registry.register("leader", "1 while this replica leads", self.leader.clone());
+        registry.register(
+            "watch_age_seconds",
+            "Age of the last word from the API server, of the watch that has had none for the longest time, by kind",
+            self.watch_ages.clone(),
+        );
     }
 
     /// One pass; `failure` is the category of its error.
@@ -100,6 +108,13 @@ impl Metrics {
     /// An object could not be decoded.
     pub fn undecodable(&self, kind: &str) {
         self.undecodable.get_or_create(&[("kind", kind.to_owned())]).inc();
+    }
+
+    /// How long the watches have heard nothing: for each kind the longest time.
+    pub fn watches(&self, ages: &[(&'static str, Duration)]) {
+        for (kind, age) in ages {
+            self.watch_ages.get_or_create(&[("kind", (*kind).to_owned())]).set(age.as_secs_f64());
+        }
     }
 
     /// Whether this replica leads.

@@ -3,9 +3,13 @@
 pub mod call;
 pub mod effects;
 pub mod event;
+pub mod health;
 pub mod job;
 pub mod lock;
 pub mod metrics;
 pub mod pace;
 pub mod pass;
 pub mod pod;
+pub mod queue;
+pub mod store;
+pub mod watch;

@@ -4,8 +4,6 @@ use super::call::CallError;
 use super::effects::EffectError;
 use super::metrics::Metrics;
 use super::pace::{Pace, RETRY, Told};
-use kube::core::DeserializeGuard;
-use kube::core::metadata::TypeMeta;
 use kube::{Resource, ResourceExt};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,46 +17,40 @@ pub struct Passed {
     pub told: Told,
 }
 
-/// Runs `work` over an object, if this version can decode it. The other objects go on where it cannot.
-pub async fn pass<K>(
-    object: &DeserializeGuard<K>,
+/// Runs `work` over what is known of an object, if this version can read it. The other objects go on where it cannot.
+/// `name`: the kind, and `<namespace>/<name>`.
+pub async fn pass<T>(
+    name: (&str, &str),
+    object: Result<T, &str>,
     metrics: &Metrics,
     pace: &Pace,
-    work: impl AsyncFnOnce(&K) -> Result<Passed, EffectError>,
-) -> Result<Option<Duration>, EffectError>
-where
-    K: Resource<DynamicType = ()>,
-{
-    let key = key(object);
+    work: impl AsyncFnOnce(T) -> Result<Passed, EffectError>,
+) -> Result<Option<Duration>, EffectError> {
+    let (kind, key) = name;
     let started = Instant::now();
-    let outcome = match &object.0 {
+    let outcome = match object {
         Ok(object) => work(object).await,
         Err(error) => {
-            let kind = TypeMeta::resource::<K>().kind;
-            tracing::warn!(object = %key, %error, "this version cannot read the {kind}");
-            metrics.undecodable(&kind);
+            tracing::warn!(object = key, error, "this version cannot read the {kind}");
+            metrics.undecodable(kind);
             Ok(Passed::default())
         }
     };
     metrics.pass(started.elapsed(), outcome.as_ref().err().map(EffectError::category));
     let passed = outcome?;
-    pace.passed(&key, passed.look_again, passed.told);
+    pace.passed(key, passed.look_again, passed.told);
     Ok(passed.look_again)
 }
 
-/// When a failed pass is repeated.
-pub fn retry_after<K>(object: &DeserializeGuard<K>, error: &EffectError, pace: &Pace) -> Duration
-where
-    K: Resource<DynamicType = ()>,
-{
-    let key = key(object);
+/// When a failed pass over the object with this key is repeated.
+pub fn retry_after(key: &str, error: &EffectError, pace: &Pace) -> Duration {
     if let EffectError::LockTaken | EffectError::Call(CallError::Conflict { .. }) = error {
         // The object was newer than the cache, or another one was faster: the next look shows it.
-        tracing::debug!(object = %key, %error, "pass repeated");
+        tracing::debug!(object = key, %error, "pass repeated");
         return RETRY.0;
     }
-    let wait = pace.backoff(&key);
-    tracing::warn!(object = %key, %error, seconds = wait.as_secs(), "pass failed and is repeated");
+    let wait = pace.backoff(key);
+    tracing::warn!(object = key, %error, seconds = wait.as_secs(), "pass failed and is repeated");
     wait
 }
 

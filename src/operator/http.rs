@@ -1,5 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use crate::controller::health::Health;
 use crate::controller::metrics::Metrics;
 use axum::Router;
 use axum::extract::State;
@@ -33,25 +34,37 @@ impl Readiness {
     }
 }
 
+/// What the three paths tell about.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// What is missing at the start.
+    pub readiness: Readiness,
+    /// How the watches are.
+    pub watches: Arc<Health>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Serves until the process ends.
-pub async fn serve(listen: SocketAddr, readiness: Readiness, metrics: Arc<Metrics>) -> std::io::Result<()> {
+pub async fn serve(listen: SocketAddr, told: Told) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state((readiness, metrics));
+        .with_state(told);
     axum::serve(TcpListener::bind(listen).await?, router).await
 }
 
-async fn ready(State((readiness, _)): State<(Readiness, Arc<Metrics>)>) -> Response {
-    match readiness.missing() {
+async fn ready(State(told): State<Told>) -> Response {
+    match told.readiness.missing().or_else(|| told.watches.silent()) {
         None => "ok".into_response(),
         Some(what) => (StatusCode::SERVICE_UNAVAILABLE, what).into_response(),
     }
 }
 
-async fn render(State((_, metrics)): State<(Readiness, Arc<Metrics>)>) -> Response {
-    match metrics.render() {
+async fn render(State(told): State<Told>) -> Response {
+    told.metrics.watches(&told.watches.ages());
+    match told.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -1,15 +1,18 @@
 //! The life of the process: listen, wait for the CRDs, lead, reconcile, end.
 
 use super::OperatorArguments;
+use super::arguments::MixedScope;
 use super::crd;
-use super::http::{Readiness, serve};
+use super::http::{Readiness, Told, serve};
 use super::leadership::Leadership;
 use crate::api::GraphBackup;
 use crate::backup::controller::{self, Context};
+use crate::backup::watches::KnownBackups;
 use crate::controller::call::{CallError, call};
 use crate::controller::lock::ClusterLocks;
-use crate::controller::metrics::Metrics;
 use crate::controller::pace::Pace;
+use crate::controller::store::Scope;
+use crate::controller::watch::Watches;
 use crate::discovery::Network;
 use chrono::Utc;
 use futures::future::{self, Either};
@@ -31,6 +34,9 @@ pub enum RunError {
     /// No kubeconfig, no service account.
     #[error("failed to find the API server: {0}")]
     Config(#[from] kube::config::InferConfigError),
+    /// All namespaces and some of them.
+    #[error("failed to read WATCH_NAMESPACES: {0}")]
+    Scope(#[from] MixedScope),
     /// The client could not be made.
     #[error("failed to make a client: {0}")]
     Client(#[from] kube::Error),
@@ -48,16 +54,16 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
     // Every call has its own limit and every failed pass its own back-off; retries below would hide both.
     config.default_retry = false;
     let client = Client::try_from(config)?;
-    let metrics = Arc::new(Metrics::default());
-    let readiness = Readiness::default();
-    readiness.waits_for("the API server");
+    let scopes = arguments.scopes()?;
+    let told = Told::default();
+    told.readiness.waits_for("the API server");
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {
         future::select(Box::pin(terminate.recv()), Box::pin(interrupt.recv())).await;
         tracing::info!("told to end");
     };
-    let http = serve(arguments.listen, readiness.clone(), Arc::clone(&metrics));
-    let work = lead_and_work(client, arguments, readiness, metrics, stop);
+    let http = serve(arguments.listen, told.clone());
+    let work = lead_and_work(client, arguments, scopes, told, stop);
     match future::select(Box::pin(http), Box::pin(work)).await {
         Either::Left((served, _)) => Ok(served?),
         Either::Right((worked, _)) => worked,
@@ -67,54 +73,55 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
 async fn lead_and_work(
     client: Client,
     arguments: OperatorArguments,
-    readiness: Readiness,
-    metrics: Arc<Metrics>,
+    scopes: Vec<Scope>,
+    told: Told,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let namespaces = arguments.namespaces();
     let mut leadership = Leadership::new(client.clone(), &arguments.namespace, arguments.name.clone());
     let stop = Box::pin(stop);
     let start = async {
-        wait_for_kind(&client, &namespaces, &readiness).await;
-        wait_for_crd(&client, &readiness).await;
-        readiness.ready();
+        wait_for_kind(&client, &scopes, &told.readiness).await;
+        wait_for_crd(&client, &told.readiness).await;
+        told.readiness.ready();
         leadership.acquire().await;
     };
     let Either::Right(((), stop)) = future::select(stop, Box::pin(start)).await else { return Ok(()) };
-    tracing::info!(?namespaces, "leading");
-    metrics.leads(true);
+    tracing::info!(?scopes, "leading");
+    told.metrics.leads(true);
     let (end, _) = watch::channel(false);
     let leading = leadership.leading();
-    let context = |namespace: &str, points| {
-        let leading = leading.clone();
-        Context {
-            client: client.clone(),
-            discovery: Arc::new(Network::in_namespace(namespace)),
-            locks: ClusterLocks::new(client.clone(), arguments.namespace.clone()),
-            points,
-            clock: Arc::new(Utc::now),
-            operator_image: arguments.image.clone(),
-            instance: arguments.name.clone(),
-            leading: Arc::new(move || leading.now()),
-            metrics: Arc::clone(&metrics),
-            pace: Pace::default(),
+    let backups = KnownBackups::default();
+    let context = {
+        let (client, metrics, points) = (client.clone(), Arc::clone(&told.metrics), Arc::clone(&backups.store));
+        move |namespace: &str| {
+            let leading = leading.clone();
+            Context {
+                client: client.clone(),
+                discovery: Arc::new(Network::in_namespace(namespace)),
+                locks: ClusterLocks::new(client.clone(), arguments.namespace.clone()),
+                points: points.clone(),
+                clock: Arc::new(Utc::now),
+                operator_image: arguments.image.clone(),
+                instance: arguments.name.clone(),
+                leading: Arc::new(move || leading.now()),
+                metrics: Arc::clone(&metrics),
+                pace: Pace::default(),
+            }
         }
     };
-    let controllers = future::join_all(namespaces.iter().map(|namespace| {
-        let mut ended = end.subscribe();
-        let shutdown = async move {
-            let _ = ended.wait_for(|ended| *ended).await;
-        };
-        controller::run(client.clone(), namespace, move |points| context(namespace, points), shutdown)
-    }));
-    let mut controllers = Box::pin(controllers);
+    let watches = Watches::new(client, scopes, Arc::clone(&told.watches));
+    let mut ended = end.subscribe();
+    let shutdown = async move {
+        let _ = ended.wait_for(|ended| *ended).await;
+    };
+    let mut controllers = Box::pin(controller::run(backups, &watches, context, shutdown));
     let held = Box::pin(leadership.hold());
     let outcome = tokio::select! {
         () = stop => Ok(()),
         () = held => Err(RunError::LeadershipLost),
-        _ = &mut controllers => Ok(()),
+        () = &mut controllers => Ok(()),
     };
-    metrics.leads(false);
+    told.metrics.leads(false);
     end.send_replace(true);
     if outcome.is_ok() {
         if tokio::time::timeout(DRAIN, controllers).await.is_err() {
@@ -139,22 +146,26 @@ async fn wait_for_crd(client: &Client, readiness: &Readiness) {
     }
 }
 
-/// Waits until the kind can be read in every namespace, and says what is missing.
-async fn wait_for_kind(client: &Client, namespaces: &[String], readiness: &Readiness) {
-    for namespace in namespaces {
-        let backups: Api<GraphBackup> = Api::namespaced(client.clone(), namespace);
-        loop {
-            let missing = match call("list GraphBackups", backups.list_metadata(&ListParams::default().limit(1))).await
-            {
-                Ok(_) => break,
+/// Waits until the kind can be read in one scope, and says what is missing. The watches see to the others: a namespace
+/// that is gone holds up no other one.
+async fn wait_for_kind(client: &Client, scopes: &[Scope], readiness: &Readiness) {
+    loop {
+        let mut missing = "no namespace is watched".to_owned();
+        for scope in scopes {
+            let backups: Api<GraphBackup> = match scope {
+                Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+                Scope::Cluster => Api::all(client.clone()),
+            };
+            missing = match call("list GraphBackups", backups.list_metadata(&ListParams::default().limit(1))).await {
+                Ok(_) => return,
                 Err(CallError::NotFound { .. }) => {
                     "the CustomResourceDefinition graphbackups.graphbackup.dev is missing".to_owned()
                 }
-                Err(error) => format!("namespace {namespace}: {error}"),
+                Err(error) => format!("{scope}: {error}"),
             };
-            tracing::warn!(%missing, "not ready");
-            readiness.waits_for(&missing);
-            tokio::time::sleep(START_PERIOD).await;
         }
+        tracing::warn!(%missing, "not ready");
+        readiness.waits_for(&missing);
+        tokio::time::sleep(START_PERIOD).await;
     }
 }

@@ -12,13 +12,15 @@ use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
 use graph_backup_operator::backup::controller::{self, Context};
+use graph_backup_operator::backup::known::Known;
 use graph_backup_operator::backup::points::Points;
 use graph_backup_operator::backup::validate::ValidBackup;
 use graph_backup_operator::controller::lock::ClusterLocks;
 use graph_backup_operator::controller::metrics::Metrics;
 use graph_backup_operator::controller::pace::Pace;
+use graph_backup_operator::controller::store::Kept;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use kube::core::DeserializeGuard;
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -41,6 +43,14 @@ pub struct Backups {
     pub volume: Arc<Mutex<Volume>>,
     /// What the invariants remember.
     pub memory: Arc<Mutex<Memory>>,
+}
+
+/// What a process keeps of an object.
+fn known(object: &Value) -> Known {
+    let unreadable = |error: serde_json::Error| {
+        Known::unreadable(ObjectMeta::deserialize(&object["metadata"]).unwrap(), error.to_string())
+    };
+    GraphBackup::deserialize(object).map_or_else(unreadable, Known::keep)
 }
 
 /// One earlier point, which no object but its own has.
@@ -99,12 +109,12 @@ impl Subject for Backups {
 
     fn pass(process: &Arc<Context>, object: &Object) -> BoxFuture<'static, After> {
         let context = Arc::clone(process);
-        let object = object.typed(|value| DeserializeGuard::<GraphBackup>::deserialize(value).unwrap());
+        let known = object.typed(known);
         async move {
-            match controller::pass(Arc::clone(&object), Arc::clone(&context)).await {
+            match controller::pass(Arc::clone(&known), Arc::clone(&context)).await {
                 Ok(again) => After::Done(again),
                 Err(error) => {
-                    let again = controller::retry_after(&object, &error, &context);
+                    let again = controller::retry_after(&known, &error, &context);
                     After::Failed(error.to_string(), again)
                 }
             }

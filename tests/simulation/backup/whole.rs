@@ -9,10 +9,13 @@ use crate::clock::Clock;
 use crate::driver::Subject;
 use crate::fault::Mishap;
 use graph_backup_operator::api::Reason;
-use graph_backup_operator::backup::controller::{self, Context};
+use graph_backup_operator::backup::controller;
+use graph_backup_operator::backup::watches::KnownBackups;
+use graph_backup_operator::controller::store::Scope;
+use graph_backup_operator::controller::watch::Watches;
 use serde_json::json;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -48,9 +51,12 @@ impl Whole {
         shutdown: impl Future<Output = ()> + Send + Sync + 'static,
     ) {
         let client = self.server.client(process);
-        let context = self.world.context(client.clone(), Arc::new(AtomicBool::new(true)));
-        let run = controller::run(client, NAMESPACE, |points| Context { points, ..context }, shutdown);
-        let _ = timeout(Duration::from_secs(seconds), run).await;
+        let watches = Watches::new(client.clone(), vec![Scope::Namespace(NAMESPACE.to_owned())], Arc::default());
+        let context = Mutex::new(Some(self.world.context(client, Arc::new(AtomicBool::new(true)))));
+        // Of the one namespace.
+        let context = move |_: &str| context.lock().unwrap().take().unwrap();
+        let controller = controller::run(KnownBackups::default(), &watches, context, shutdown);
+        let _ = timeout(Duration::from_secs(seconds), controller).await;
     }
 
     fn said(&self, name: &str) -> (String, String) {

@@ -1,0 +1,228 @@
+//! What is kept in memory of a `GraphBackup`: of one that is over only what another one's decision can need. Pure.
+
+use super::foreign::foreign_status;
+use super::request::{Request, request};
+use super::step::ObjectStep;
+use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId, Target};
+use crate::controller::store::Kept;
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// A `GraphBackup` as the process knows it.
+#[derive(Debug)]
+pub enum Known {
+    /// Not over, or with the status of another object: whole.
+    Open(Box<GraphBackup>),
+    /// Over. What is still to be done is decided from the object itself, which is read again.
+    Over(Box<Over>),
+    /// This version cannot read it.
+    Unreadable {
+        /// Namespace and name.
+        key: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// What is kept of a backup that is over: a few hundred bytes.
+#[derive(Debug)]
+pub struct Over {
+    /// Namespace.
+    pub namespace: Box<str>,
+    /// Name.
+    pub name: Box<str>,
+    /// Whether there is work left all the same: it is deleted and its files have to be removed, or its finalizers are
+    /// not those that it should have.
+    pub is_unsettled: bool,
+    /// The recovery point, if it succeeded.
+    pub point: Option<KnownPoint>,
+}
+
+/// What is kept of a recovery point.
+#[derive(Debug)]
+pub struct KnownPoint {
+    /// UID of its object.
+    pub uid: Box<str>,
+    /// Whether its object is deleted.
+    pub is_deleted: bool,
+    /// Where it was written.
+    pub target: Target,
+    /// `status.directory`: its folder on the target.
+    pub directory: Box<str>,
+    /// SHA-256 of its manifest: `sha256:<hex>`.
+    pub manifest_digest: Box<str>,
+    /// Identity of the copied store.
+    pub store_id: StoreId,
+    /// Last committed transaction in it.
+    pub last_transaction: i64,
+    /// When the tool or the copying ended.
+    pub data_to: DateTime<Utc>,
+}
+
+impl Known {
+    /// Namespace and name.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Open(object) => key(&object.metadata),
+            Self::Over(over) => format!("{}/{}", over.namespace, over.name),
+            Self::Unreadable { key, .. } => key.clone(),
+        }
+    }
+
+    /// The object, if it is not over.
+    pub fn open(&self) -> Option<&GraphBackup> {
+        match self {
+            Self::Open(object) => Some(object),
+            Self::Over(_) | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// The object and its recovery point, if it has one.
+    pub fn point(&self) -> Option<(&Over, &KnownPoint)> {
+        match self {
+            Self::Over(over) => Some((over, over.point.as_ref()?)),
+            Self::Open(_) | Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+fn key(meta: &ObjectMeta) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    format!("{}/{}", text(&meta.namespace), text(&meta.name))
+}
+
+impl Kept for Known {
+    type Object = GraphBackup;
+
+    fn keep(object: GraphBackup) -> Self {
+        let over =
+            object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal) && foreign_status(&object).is_none();
+        if !over {
+            return Self::Open(Box::new(object));
+        }
+        let is_unsettled = !matches!(request(&object), Request::Object(ObjectStep::Nothing));
+        let point = KnownPoint::of(&object);
+        let boxed = |field: Option<String>| field.unwrap_or_default().into_boxed_str();
+        let (namespace, name) = (boxed(object.metadata.namespace), boxed(object.metadata.name));
+        Self::Over(Box::new(Over { namespace, name, is_unsettled, point }))
+    }
+
+    fn unreadable(metadata: ObjectMeta, error: String) -> Self {
+        Self::Unreadable { key: key(&metadata), error }
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(self, Self::Over(over) if !over.is_unsettled)
+    }
+}
+
+impl KnownPoint {
+    fn of(object: &GraphBackup) -> Option<Self> {
+        let status = object.status.as_ref().filter(|status| status.has_succeeded())?;
+        let point = status.point.as_ref()?;
+        Some(Self {
+            uid: object.metadata.uid.as_deref()?.into(),
+            is_deleted: object.metadata.deletion_timestamp.is_some(),
+            target: object.spec.target.clone(),
+            directory: status.directory.as_deref()?.into(),
+            manifest_digest: point.manifest_digest.as_str().into(),
+            store_id: point.store_id,
+            last_transaction: point.last_transaction,
+            data_to: point.data_to,
+        })
+    }
+
+    /// The point as one that a backup starts from; `name` is that of its object.
+    pub fn as_parent(&self, name: &str) -> Option<Parent> {
+        Some(Parent {
+            name: name.to_owned(),
+            uid: self.uid.to_string(),
+            point: self.directory.rsplit('/').next()?.to_owned(),
+            manifest_digest: self.manifest_digest.to_string(),
+            last_transaction: self.last_transaction,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::finalizers::FILES_FINALIZER;
+    use serde_json::{Value, json};
+
+    const STORE: &str = "0000000000000001-0000000000000002";
+
+    /// A backup that succeeded, changed.
+    fn known(change: impl FnOnce(&mut Value)) -> Known {
+        let mut object = json!({
+            "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
+            "metadata": {"name": "nightly", "namespace": "graph", "uid": "ours"},
+            "spec": {"source": {"uri": "ha://zk"}, "target": {"claimName": "backups"}, "tool": {"image": "neo4j:1.8"}},
+            "status": {
+                "uid": "ours",
+                "directory": format!("{STORE}/folder"),
+                "conditions": [{"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "",
+                                "lastTransitionTime": "2026-11-24T06:00:00Z"}],
+                "point": {"manifestDigest": "sha256:0", "storeId": STORE, "type": "Full", "lastTransaction": 42,
+                          "files": 1, "bytes": 1, "attempt": 1,
+                          "dataFrom": "2026-11-24T06:00:00Z", "dataTo": "2026-11-24T06:01:00Z"},
+            },
+        });
+        change(&mut object);
+        Known::keep(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn of_an_object_that_is_over_the_point_is_kept() {
+        let known = known(|_| {});
+        assert!(known.is_settled());
+        assert_eq!(known.key(), "graph/nightly");
+        let (over, point) = known.point().unwrap();
+        let parent = point.as_parent(&over.name).unwrap();
+        assert_eq!((parent.name.as_str(), parent.uid.as_str()), ("nightly", "ours"));
+        assert_eq!((parent.point.as_str(), parent.last_transaction), ("folder", 42));
+    }
+
+    #[test]
+    fn an_object_that_is_not_over_is_kept_whole() {
+        for truth in ["Unknown", "other"] {
+            let known = known(|object| object["status"]["conditions"][0]["status"] = json!(truth));
+            assert!(matches!(known, Known::Open(_)) && !known.is_settled());
+        }
+        // Whose status it is has to be told on it.
+        let foreign = known(|object| object["status"]["uid"] = json!("theirs"));
+        assert!(matches!(foreign, Known::Open(_)) && !foreign.is_settled());
+        assert!(foreign.point().is_none());
+    }
+
+    #[test]
+    fn one_that_failed_has_no_point() {
+        let known = known(|object| object["status"]["conditions"][0]["status"] = json!("False"));
+        assert!(known.is_settled() && known.point().is_none());
+    }
+
+    #[test]
+    fn an_object_whose_finalizers_are_to_change_is_not_settled() {
+        let wanted = |object: &mut Value| object["spec"]["deletionPolicy"] = json!("Delete");
+        assert!(!known(wanted).is_settled());
+        let has = |object: &mut Value| object["metadata"]["finalizers"] = json!([FILES_FINALIZER]);
+        assert!(!known(has).is_settled());
+        let both = |object: &mut Value| {
+            wanted(object);
+            has(object);
+        };
+        assert!(known(both).is_settled());
+        let deleted = |object: &mut Value| {
+            both(object);
+            object["metadata"]["deletionTimestamp"] = json!("2026-11-24T07:00:00Z");
+        };
+        assert!(!known(deleted).is_settled());
+        assert!(known(deleted).point().is_some_and(|(_, point)| point.is_deleted));
+        // What others hold up is theirs to let go.
+        let theirs = |object: &mut Value| {
+            deleted(object);
+            object["metadata"]["finalizers"] = json!(["example.com/theirs"]);
+        };
+        assert!(known(theirs).is_settled());
+    }
+}

@@ -1,0 +1,284 @@
+//! Watches that notice when they hear nothing.
+//!
+//! A watch lists its objects page by page, then follows their changes. The watcher of kube waits without limit for a
+//! page and for the start of a watch, and five minutes for a word of a running one. Here each has a limit, and
+//! [`Health`] tells when each watch heard from the API server last. Where nothing changes, the API server sends a
+//! bookmark about every minute.
+
+use super::health::{Health, Pulse, SILENCE_BOUND};
+use super::store::{Item, Kept, Scope};
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Request;
+use kube::{Client, Error, Resource};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// Longest time for one page of a list.
+const PAGE_BOUND: Duration = Duration::from_secs(30);
+/// Longest time until the API server accepts a watch.
+const START_BOUND: Duration = Duration::from_secs(30);
+/// A watch ends by itself after this many seconds, at the earliest and at the latest: they do not all end together.
+const WATCH_SECONDS: (u32, u32) = (240, 290);
+/// Objects in one page.
+const PAGE: u32 = 50;
+/// Pages of one list.
+const PAGES_MAX: usize = 100_000;
+/// Pages that are read at the same time by all watches of the process.
+const LISTS_AT_ONCE: usize = 2;
+/// Waits after a failure: first, and longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A watch that the API server ends sooner than this has failed.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Where a watch puts what it sees.
+pub trait Sink: Send + Sync + 'static {
+    /// What is kept of an object.
+    type Kept: Kept;
+
+    /// A list begins; its number comes back with each object.
+    fn begin_list(&self) -> u64;
+    /// An object of a list. It may be unchanged.
+    fn listed(&self, round: u64, item: Item<Self::Kept>);
+    /// A list is complete: what it did not name is gone.
+    fn end_list(&self, scope: &Scope, round: u64);
+    /// An object that is new or changed.
+    fn changed(&self, round: u64, item: Item<Self::Kept>);
+    /// An object that is gone.
+    fn removed(&self, item: Item<Self::Kept>);
+}
+
+/// What all watches of a process share.
+#[derive(Clone)]
+pub struct Watches {
+    client: Client,
+    scopes: Vec<Scope>,
+    health: Arc<Health>,
+    lists: Arc<Semaphore>,
+}
+
+impl Watches {
+    /// Watches of these scopes, which tell `health` how they are.
+    pub fn new(client: Client, scopes: Vec<Scope>, health: Arc<Health>) -> Self {
+        Self { client, scopes, health, lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)) }
+    }
+
+    /// Follows the objects with these labels (all, if empty) in every scope, until the future is dropped.
+    pub async fn follow<S: Sink>(&self, labels: &str, sink: Arc<S>) {
+        let mut running = JoinSet::new();
+        for scope in &self.scopes {
+            let watch = Watch {
+                client: self.client.clone(),
+                health: Arc::clone(&self.health),
+                lists: Arc::clone(&self.lists),
+                pulse: self.health.watch(kind::<S>(), scope),
+                path: <<S::Kept as Kept>::Object as Resource>::url_path(&(), scope.namespace()),
+                labels: Some(labels.to_owned()).filter(|labels| !labels.is_empty()),
+                scope: scope.clone(),
+                sink: Arc::clone(&sink),
+            };
+            running.spawn(watch.run());
+        }
+        while running.join_next().await.is_some() {}
+    }
+}
+
+/// One watch.
+struct Watch<S> {
+    client: Client,
+    health: Arc<Health>,
+    lists: Arc<Semaphore>,
+    pulse: Arc<Pulse>,
+    path: String,
+    labels: Option<String>,
+    scope: Scope,
+    sink: Arc<S>,
+}
+
+/// Why a watch has to begin again.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Broken {
+    /// What it knows is too old: everything has to be listed.
+    #[error("the API server no longer knows the changes since then")]
+    Expired,
+    /// The API server refuses: no right, or the kind is unknown.
+    #[error("{0}")]
+    Refused(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+#[serde(bound = "")]
+struct Page<T: Kept> {
+    #[serde(default)]
+    metadata: ListMeta,
+    /// An empty list of metadata has none.
+    items: Option<Vec<Item<T>>>,
+}
+
+/// How far a watch has come.
+struct Position {
+    /// Resource version of the newest change that was seen.
+    version: String,
+    /// Number of the list before it.
+    round: u64,
+}
+
+/// Name of the kind that a sink takes.
+fn kind<S: Sink>() -> &'static str {
+    match <<S::Kept as Kept>::Object as Resource>::kind(&()) {
+        Cow::Borrowed(name) => name,
+        // kube allows it; the kinds that we watch have static names.
+        Cow::Owned(_) => "unknown",
+    }
+}
+
+impl<S: Sink> Watch<S> {
+    async fn run(self) {
+        let mut position = None;
+        let mut wait = RETRY.0;
+        loop {
+            let outcome = match &mut position {
+                Some(position) => self.watch(position).await.map(|()| wait = RETRY.0),
+                None => self.list().await.map(|reached| position = Some(reached)),
+            };
+            let Err(broken) = outcome else { continue };
+            if broken == Broken::Expired {
+                tracing::info!(kind = kind::<S>(), scope = %self.scope, "listed anew: {broken}");
+                position = None;
+            } else {
+                let refused = matches!(broken, Broken::Refused(_));
+                self.health.failed(&self.pulse, refused, &broken.to_string());
+            }
+            tokio::time::sleep(wait.mul_f64(random(0.5, 1.0))).await;
+            wait = (wait * 2).min(RETRY.1);
+        }
+    }
+
+    /// Lists everything, page by page.
+    async fn list(&self) -> Result<Position, Broken> {
+        let round = self.sink.begin_list();
+        let mut params = ListParams { label_selector: self.labels.clone(), limit: Some(PAGE), ..ListParams::default() };
+        for _ in 0..PAGES_MAX {
+            let listed = self.page(&params, round).await?;
+            self.health.heard(&self.pulse);
+            if let Some(token) = listed.continue_.filter(|token| !token.is_empty()) {
+                params.continue_token = Some(token);
+                continue;
+            }
+            let version = listed.resource_version.filter(|version| !version.is_empty());
+            let version = version.ok_or_else(|| Broken::Failed("the list has no resourceVersion".to_owned()))?;
+            self.sink.end_list(&self.scope, round);
+            return Ok(Position { version, round });
+        }
+        Err(Broken::Failed(format!("the list has more than {PAGES_MAX} pages")))
+    }
+
+    /// Reads one page and hands its objects on.
+    async fn page(&self, params: &ListParams, round: u64) -> Result<ListMeta, Broken> {
+        let request = Request::new(&self.path);
+        let request = if S::Kept::METADATA_ONLY { request.list_metadata(params) } else { request.list(params) };
+        let request = request.map_err(|error| Broken::Failed(error.to_string()))?;
+        // Never closed.
+        let _one_of_few = self.lists.acquire().await;
+        let page = timeout(PAGE_BOUND, self.client.request::<Page<S::Kept>>(request)).await;
+        let page = page.map_err(|_| late("answer a list", PAGE_BOUND))?.map_err(classify)?;
+        for item in page.items.into_iter().flatten() {
+            self.sink.listed(round, item);
+        }
+        Ok(page.metadata)
+    }
+
+    /// Follows the changes from a position until the watch ends or falls silent.
+    async fn watch(&self, position: &mut Position) -> Result<(), Broken> {
+        let began = Instant::now();
+        let seconds = random(f64::from(WATCH_SECONDS.0), f64::from(WATCH_SECONDS.1));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the bounds above")]
+        let params = WatchParams {
+            label_selector: self.labels.clone(),
+            timeout: Some(seconds as u32),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let request = Request::new(&self.path);
+        let request = if S::Kept::METADATA_ONLY {
+            request.watch_metadata(&params, &position.version)
+        } else {
+            request.watch(&params, &position.version)
+        };
+        let request = request.map_err(|error| Broken::Failed(error.to_string()))?;
+        let events = timeout(START_BOUND, self.client.request_events::<Item<S::Kept>>(request)).await;
+        let events = events.map_err(|_| late("start a watch", START_BOUND))?.map_err(classify)?;
+        self.health.heard(&self.pulse);
+        let mut events = pin!(events);
+        loop {
+            match timeout(SILENCE_BOUND, events.next()).await {
+                Ok(Some(event)) => self.take(event.map_err(classify)?, position)?,
+                Ok(None) if began.elapsed() < SHORTEST => {
+                    return Err(Broken::Failed("the API server ends a watch at once".to_owned()));
+                }
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    tracing::debug!(kind = kind::<S>(), scope = %self.scope, "a silent watch is started anew");
+                    return Ok(());
+                }
+            }
+            self.health.heard(&self.pulse);
+        }
+    }
+
+    fn take(&self, event: WatchEvent<Item<S::Kept>>, position: &mut Position) -> Result<(), Broken> {
+        position.version = match event {
+            WatchEvent::Added(item) | WatchEvent::Modified(item) => {
+                let version = item.version.clone();
+                self.sink.changed(position.round, item);
+                version
+            }
+            WatchEvent::Deleted(item) => {
+                let version = item.version.clone();
+                self.sink.removed(item);
+                version
+            }
+            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Error(status) => return Err(classify(Error::Api(status))),
+        };
+        Ok(())
+    }
+}
+
+fn late(what: &str, bound: Duration) -> Broken {
+    Broken::Failed(format!("the API server did not {what} within {} s", bound.as_secs()))
+}
+
+fn classify(error: Error) -> Broken {
+    match error {
+        Error::Api(status) if status.code == 410 => Broken::Expired,
+        Error::Api(status) if matches!(status.code, 401 | 403 | 404 | 405) => {
+            Broken::Refused(format!("{} {}", status.code, status.message))
+        }
+        Error::Api(status) => Broken::Failed(format!("{} {}", status.code, status.message)),
+        error => Broken::Failed(error.to_string()),
+    }
+}
+
+/// A number between two others: watches of many replicas and namespaces must not act together.
+fn random(from: f64, to: f64) -> f64 {
+    let hash = RandomState::new().hash_one(0_u8);
+    #[allow(clippy::cast_precision_loss, reason = "any number will do")]
+    let part = (hash >> 11) as f64 / (1_u64 << 53) as f64;
+    from + (to - from) * part
+}
+
+#[cfg(test)]
+mod tests;
