@@ -146,7 +146,7 @@ impl MastershipToken {
 
 fn describe(before: &MastershipToken, after: &MastershipToken) -> String {
     if before.cluster_written() != after.cluster_written() {
-        return "the cluster's store id was written anew".to_owned();
+        return "the cluster's store id was rewritten".to_owned();
     }
     if before.member_id != after.member_id {
         return format!("member {} was master, member {} is now", before.member_id, after.member_id);
@@ -232,7 +232,7 @@ mod tests {
         let Movement::Moved(text) = Mastership::Master(token()).movement(&Mastership::Master(fresh)) else {
             panic!("it moved")
         };
-        assert_eq!(text, "the cluster's store id was written anew");
+        assert_eq!(text, "the cluster's store id was rewritten");
     }
 
     #[test]

@@ -17,9 +17,9 @@ pub fn ending(object: &GraphBackup, status: &GraphBackupStatus) -> Ending {
     let uid = status.uid.as_deref().unwrap_or_default();
     let mut message = format!("the status of this object was written for another one, with UID {uid}: nothing was run");
     if let Some(point) = status.directory.as_deref().and_then(to_adopt) {
-        message = format!("{message}. To take the point of that one, create a GraphBackup with spec.adopt: {point}");
+        message = format!("{message}. To take over its point, create a GraphBackup with spec.adopt: {point}");
     }
-    message.push_str(". For a new backup, create an object of another name");
+    message.push_str(". For a new backup, create an object with a different name");
     if object.spec.deletion_policy == DeletionPolicy::Delete {
         message = format!("{message}. {}", files_stay(uid));
     }

@@ -221,7 +221,7 @@ impl Writer<'_> {
                 Work::Online | Work::Adopt(_) => {
                     "single:// names a member: use ha:// to see whether the master changed"
                 }
-                Work::Cold(_) => "the copy is of a member that was stopped, whoever was master meanwhile",
+                Work::Cold(_) => "the copy is of a stopped member, so it does not matter which member was master",
             };
             self.set(MASTER_STABLE, Truth::Unknown, Reason::NotObservable, why);
         }
@@ -278,7 +278,15 @@ fn verified(point: &Published) -> (Truth, Reason, String) {
 }
 
 fn seedable(point: &Published) -> (Truth, Reason, String) {
-    let not_told = || (Truth::Unknown, Reason::NotYetKnown, "the agent that made the point did not look".to_owned());
+    let not_told = || {
+        (
+            Truth::Unknown,
+            Reason::NotYetKnown,
+            "the agent that made the point did not check \
+        this"
+                .to_owned(),
+        )
+    };
     point.seed.as_ref().map_or_else(not_told, Seed::condition)
 }
 

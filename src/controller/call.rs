@@ -26,7 +26,7 @@ pub enum CallError {
         action: &'static str,
     },
     /// The object was changed since it was read, or a precondition does not hold.
-    #[error("failed to {action}: it was changed meanwhile")]
+    #[error("failed to {action}: it has changed since it was read")]
     Conflict {
         /// What was attempted.
         action: &'static str,

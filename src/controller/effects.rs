@@ -89,7 +89,7 @@ pub enum EffectError {
     #[error("failed to take the lock of the cluster: another object was faster")]
     LockTaken,
     /// This process is not the leader any more.
-    #[error("failed to go on: this replica does not lead any more")]
+    #[error("failed to continue: this replica is no longer the leader")]
     NotLeading,
 }
 

@@ -39,7 +39,7 @@ pub enum DiscoveryError {
     },
     /// The members disagree on who is master.
     #[error(
-        "cluster {cluster:?} is electing its master: {detail}; this passes by itself, if it does not look into the \
+        "cluster {cluster:?} is electing its master: {detail}; this is usually temporary; if it persists, check the \
          members' messages.log"
     )]
     ElectionRunning {
@@ -64,8 +64,9 @@ pub enum DiscoveryError {
     /// Seen when a ZooKeeper server stood still for 20 s: the members' `ha-servers/<id>` were gone for good, while the
     /// database served and wrote.
     #[error(
-        "member {member}, the master of cluster {cluster:?}, has lost its registration: {detail}; if it is not starting or \
-         stopping just now, it lost it while ZooKeeper stood still, and only a restart of that member brings it back"
+        "member {member}, the master of cluster {cluster:?}, has lost its registration: {detail}; if it is not \
+         starting or stopping, it lost the registration while ZooKeeper was unavailable, and only a restart of that \
+         member brings it back"
     )]
     RegistrationLost {
         /// The cluster name that was looked for.
@@ -107,7 +108,7 @@ pub enum DiscoveryError {
         detail: String,
     },
     /// The member answers on its backup port, with an exception.
-    #[error("{member} cannot say which store it serves: {detail}; look into its messages.log")]
+    #[error("{member} cannot say which store it serves: {detail}; check its messages.log")]
     MemberFailed {
         /// The member that was asked.
         member: Endpoint,

@@ -78,7 +78,7 @@ pub fn candidate(workload: &Workload, set: Option<&StatefulSet>, target_claim: &
     if claim == target_claim {
         return Err(Ineligible::new(
             Reason::WorkloadUnfit,
-            format!("spec.target.claimName is {claim}, the member's own volume: a backup belongs on another one"),
+            format!("spec.target.claimName is {claim}, the member's own volume: a backup needs a different volume"),
         ));
     }
     Ok(Candidate {
@@ -99,7 +99,8 @@ fn require_whole(name: &str, set: &StatefulSet, replicas: i32) -> Result<(), Ine
         return Err(Ineligible::new(
             Reason::WorkloadNotReady,
             format!(
-                "StatefulSet {name} wants {replicas} members and has {ready} ready: none is stopped before all are up"
+                "StatefulSet {name} wants {replicas} members and has {ready} ready: no member is stopped until all \
+                 are ready"
             ),
         ));
     }
@@ -109,8 +110,8 @@ fn require_whole(name: &str, set: &StatefulSet, replicas: i32) -> Result<(), Ine
     Err(Ineligible::new(
         Reason::WorkloadNotReady,
         format!(
-            "StatefulSet {name} has members of two revisions ({} of {replicas} are of the new one): none is stopped before \
-             its update is complete",
+            "StatefulSet {name} has members of two revisions ({} of {replicas} are of the new one): no member is \
+             stopped until the update is complete",
             status.updated_replicas.unwrap_or_default()
         ),
     ))
@@ -139,8 +140,8 @@ pub fn registration(
         return Err(Ineligible::new(
             Reason::MemberNotRegistered,
             format!(
-                "no member is registered in ZooKeeper under the name of pod {pod}, there are {known:?}: start it (restart \
-                 it if it runs), or let ha.server of each member be the name of its pod"
+                "no member is registered in ZooKeeper under the name of pod {pod}, there are {known:?}: start it \
+                 (or restart it if it runs), or set each member's ha.server to the name of its pod"
             ),
         ));
     };

@@ -125,7 +125,7 @@ async fn lead_and_work(
     end.send_replace(true);
     if outcome.is_ok() {
         if tokio::time::timeout(DRAIN, controllers).await.is_err() {
-            tracing::warn!("passes still ran at the end: the next leader repeats them");
+            tracing::warn!("passes were still running at shutdown: the next leader repeats them");
         }
         leadership.release().await;
     }

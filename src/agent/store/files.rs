@@ -105,7 +105,7 @@ pub fn names_replaced(what: &str) -> Failure {
         format!(
             "{what}: its characters were replaced, and after a restore the engine would not find the index; set LC_ALL in \
              spec.tool.env to a UTF-8 locale that the image has; if the member's own folder is named so, its process has \
-             no UTF-8 locale either: give it one and build the index anew"
+             no UTF-8 locale either: give it one and build the index again"
         ),
     )
 }

@@ -147,7 +147,7 @@ pub fn no_answer(member: &Endpoint, error: &ProbeError) -> Failure {
         ProbeError::Exception(said) => Failure::new(
             Reason::MemberFailed,
             format!(
-                "{member} answers a question about its transactions with the exception {said}; look into its messages.log"
+                "{member} answers a question about its transactions with the exception {said}; check its messages.log"
             ),
         ),
         detail => Failure::new(

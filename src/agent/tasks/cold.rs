@@ -54,8 +54,8 @@ pub fn copy(source: &Path, to: &Path, cluster: StoreId, stop: &Stop) -> Result<S
     if !before.header.clean_shutdown {
         return Err(Failure::new(
             Reason::UncleanShutdown,
-            "the member's store was not shut down cleanly: let its pod have the time to stop \
-             (terminationGracePeriodSeconds), and let its process get the signal",
+            "the member's store was not shut down cleanly: give its pod enough time to stop \
+             (terminationGracePeriodSeconds), and make sure that its process receives the signal",
         ));
     }
     copy_store(&before.listing, source, to, stop)?;
@@ -64,7 +64,7 @@ pub fn copy(source: &Path, to: &Path, cluster: StoreId, stop: &Stop) -> Result<S
         None => Ok(before.header),
         Some(path) => Err(Failure::new(
             Reason::SourceChanged,
-            format!("{path} changed while the store was copied: something else than the member writes to its volume"),
+            format!("{path} changed while the store was copied: something other than the member writes to its volume"),
         )),
     }
 }
@@ -217,8 +217,8 @@ fn no_master(problem: &Failure) -> Failure {
     Failure::new(
         problem.reason,
         format!(
-            "the member was stopped and its store copied, but no master told within {} s whether the copy is of its \
-             history, and what it lacks: {}",
+            "the member was stopped and its store copied, but no master confirmed within {} s that the copy belongs \
+             to its history: {}",
             MASTER_BOUND.as_secs(),
             problem.message
         ),

@@ -79,8 +79,8 @@ fn look(run: &InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failur
     let what = match partials.as_slice() {
         [] => format!("the target holds no point {} and no partial copy of this backup", run.place),
         [(partial, _), ..] => format!(
-            "the target holds no point {}, only the partial copy {}: the run ended before it published; the next attempt \
-             begins anew",
+            "the target holds no point {}, only the partial copy {}: the run ended before it published; the next \
+             attempt starts from the beginning",
             run.place,
             partial.strip_prefix(mount).unwrap_or(partial).display()
         ),

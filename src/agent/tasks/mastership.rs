@@ -160,7 +160,7 @@ impl From<Failure> for Halt {
 
 /// The failure of a copy that is not of the master's history; `problem` says by what that is told.
 pub fn differs(problem: &str) -> Failure {
-    Failure::new(Reason::HistoryMayDiffer, format!("the copy may be of another history than the master: {problem}"))
+    Failure::new(Reason::HistoryMayDiffer, format!("the copy may be of a different history from the master: {problem}"))
 }
 
 /// The witness of the copy in `store`, whose header names `last_transaction`.

@@ -161,8 +161,8 @@ impl Found {
                 Reason::LogsPruned,
                 format!(
                     "the logs of {master} do not reach back to transaction {id}, the last one in the earlier point {}: \
-                     asked for it, it answered with the exception {said}; take a full backup, and let the members keep \
-                     their logs longer (keep_logical_logs)",
+                     asked for it, it answered with the exception {said}; take a full backup, and configure the \
+                     members to keep their logs longer (keep_logical_logs)",
                     self.parent.point,
                 ),
             ),
@@ -185,7 +185,7 @@ impl Found {
         Failure::new(
             Reason::HistoryMayDiffer,
             format!(
-                "the earlier point {} may be of another history than the master: {problem}; take a full backup",
+                "the earlier point {} may be of a different history from the master: {problem}; take a full backup",
                 self.parent.point
             ),
         )

@@ -67,13 +67,14 @@ const KNOWN: &[Known] = &[
     Known {
         texts: &["doesn't match my StoreId"],
         reason: Reason::StoreMismatch,
-        advice: "the member serves another database than the one that the earlier backup copied: take a full backup",
+        advice: "the member serves a different database from the one that the earlier backup copied: take a full \
+                 backup",
     },
     Known {
         texts: &["NoSuchLogVersionException", "not found in any logical log"],
         reason: Reason::LogsPruned,
-        advice: "the member no longer has the logs since the earlier backup: take a full backup, and let the members keep \
-                 their logs longer (keep_logical_logs)",
+        advice: "the member no longer has the logs since the earlier backup: take a full backup, and configure the \
+                 members to keep their logs longer (keep_logical_logs)",
     },
     Known {
         texts: &["Store level inconsistency"],
@@ -94,8 +95,8 @@ const KNOWN: &[Known] = &[
     Known {
         texts: &["Channel has been closed", "BlockingReadTimeoutException"],
         reason: Reason::MasterUnreachable,
-        advice: "the member went away while it was copied, or did not answer in time: see whether it runs and what its \
-                 messages.log says",
+        advice: "the member went away while it was copied, or did not answer in time: check that it runs, and look \
+                 at its messages.log",
     },
     Known {
         texts: &["Client could not connect", "Couldn't connect to"],
@@ -139,7 +140,7 @@ fn judge_success(output: &ToolOutput) -> Result<(), Failure> {
         return Err(Failure::new(
             Reason::ConsistencyFailed,
             format!(
-                "the tool's consistency check found errors in the copy and wrote {report}; what it said is in the \
+                "the tool's consistency check found errors in the copy and wrote {report}; its output is in the \
                  pod's log; check the database itself with the same tool"
             ),
         ));

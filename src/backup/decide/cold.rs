@@ -198,7 +198,7 @@ fn judge_check(
 fn did_not_stop(stopped: &StoppedMember, pod_gone: bool, registered: Option<&Result<bool, DiscoveryError>>) -> Ending {
     let still = match registered {
         _ if !pod_gone => "its pod is still there".to_owned(),
-        Some(Err(error)) => format!("whether it is still registered in ZooKeeper cannot be told: {error}"),
+        Some(Err(error)) => format!("the operator cannot tell whether it is still registered in ZooKeeper: {error}"),
         _ => format!("member {} is still registered in ZooKeeper", stopped.member_id),
     };
     let message = format!("pod {} did not stop in time: {still}; see its log", stopped.pod);
@@ -207,8 +207,8 @@ fn did_not_stop(stopped: &StoppedMember, pod_gone: bool, registered: Option<&Res
 
 fn scaled_meanwhile(stopped: &StoppedMember, replicas: i32) -> Ending {
     let message = format!(
-        "somebody scaled the StatefulSet to {replicas} while pod {} was to be stopped and copied: let nothing else set its \
-         replicas meanwhile (an autoscaler, a GitOps tool), and create a new GraphBackup",
+        "somebody scaled the StatefulSet to {replicas} while pod {} was to be stopped and copied: make sure that \
+         nothing else sets its replicas in the meantime (an autoscaler, a GitOps tool), and create a new GraphBackup",
         stopped.pod
     );
     Ending::new(Reason::ScaledMeanwhile, message)

@@ -148,7 +148,8 @@ fn inspect_volume(pass: &Pass<'_>, attempt: &Attempt, inspect: JobState, lost: E
 fn outcome_unknown(pass: &Pass<'_>, attempt: &Attempt, cause: &str, why: &str) -> Ending {
     let place = pass.backup.place(attempt.store_id);
     let message = format!(
-        "{cause}, and the volume could not be asked whether it published: {why}. If the folder {place} is on claim {}, take it \
+        "{cause}, and the volume could not be inspected for a published point: {why}. If the folder {place} is on \
+         claim {}, take it \
          with a new GraphBackup that has spec.adopt: {}/{}",
         pass.backup.target.claim_name, place.cluster, place.point
     );
@@ -207,7 +208,7 @@ fn judge(pass: &Pass<'_>, attempt: &Attempt, verdict: Verdict, pod_uid: Option<S
     match decided.map(|a| a.mastership.movement(&point.mastership_before)) {
         Some(Movement::None) => Step::Succeed(point),
         Some(Movement::Moved(how)) => {
-            refuse(Reason::MasterChanged, format!("between the look-up and the start of the tool, {how}"))
+            refuse(Reason::MasterChanged, format!("between the lookup and the start of the tool, {how}"))
         }
         None => refuse(
             Reason::ManifestMissing,

@@ -81,7 +81,11 @@ impl Attempt<'_> {
                 if published.manifest_digest == digest {
                     Ok(published)
                 } else {
-                    Err(Failure::new(Reason::VerificationFailed, "the manifest reads back other than it was written"))
+                    Err(Failure::new(
+                        Reason::VerificationFailed,
+                        "the manifest that was read back differs from the \
+                        one that was written",
+                    ))
                 }
             }
         }

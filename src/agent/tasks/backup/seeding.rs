@@ -24,7 +24,7 @@ impl Attempt<'_> {
             if !self.can_catch_up(&store) {
                 break;
             }
-            progress::message(Step::Seed, "the tool is run again, to bring what was committed since");
+            progress::message(Step::Seed, "the tool is run again to fetch what has been committed since");
             let before = (store.header.last_transaction, store.seed.clone());
             store = match self.run_tool(Mode::Incremental).await {
                 Ok(next) => self.caught_up(store, next).await?,
@@ -62,7 +62,7 @@ impl Attempt<'_> {
             return Err(Failure::new(
                 Reason::ToolLeftNoStore,
                 format!(
-                    "the tool was run again to bring more than transaction {before}, but its store ends with {after}"
+                    "the tool was run again to fetch more than transaction {before}, but its store ends with {after}"
                 ),
             ));
         }
@@ -83,10 +83,10 @@ impl Attempt<'_> {
         if !(asked_only && unchanged) {
             return Err(failure);
         }
-        progress::message(Step::Seed, &format!("the tool brought nothing more: {}", failure.message));
+        progress::message(Step::Seed, &format!("the tool fetched nothing more: {}", failure.message));
         let mut store = self.judge_seed(store).await?;
         if let Some(problem) = store.seed.as_mut().and_then(|seed| seed.problem.as_mut()) {
-            problem.push_str("; the tool brought nothing more: ");
+            problem.push_str("; the tool fetched nothing more: ");
             problem.push_str(cut(&failure.message, CAUSE_BYTES_MAX));
         }
         Ok(store)
