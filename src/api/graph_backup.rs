@@ -1,4 +1,4 @@
-//! `GraphBackup`: one backup, run once. When it succeeded it is the recovery point.
+//! `GraphBackup`: one backup that runs once. Once it has succeeded, it is the recovery point.
 
 use super::condition::{self, Truth};
 use super::mastership::Mastership;
@@ -27,7 +27,7 @@ fn refused(field: &str, what: &str) -> String {
     format!("{field} {what}, because the spec says what the recovery point is: create a new GraphBackup")
 }
 
-/// What to back up, with what, and where to.
+/// What to back up, with which tool, and where to write it. Immutable except for `deletionPolicy`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "graphbackup.dev",
@@ -76,61 +76,63 @@ pub struct GraphBackupSpec {
     /// Where the database is.
     #[x_kube(validation = immutable("source"))]
     pub source: Source,
-    /// What is copied: `Full` copies the whole store. `Incremental` replays the transactions since the newest earlier point
-    /// of the cluster on the same target over a copy of that point, and fails where that cannot be done. `Auto` is
-    /// `Incremental` where that can be done, and else `Full`, with the reason. Each gives a whole store.
+    /// What to copy. `Full` copies the whole store. `Incremental` copies the newest earlier point of the same cluster
+    /// on the same target and replays the transactions since then onto that copy; it fails if that is not possible.
+    /// `Auto` is `Incremental` if possible; otherwise it is `Full`, and the condition says why. Each produces a whole
+    /// store.
     #[x_kube(validation = immutable("type"))]
     #[serde(default, rename = "type")]
     pub backup_type: BackupType,
-    /// How it is copied: `Online` runs the database's own tool against the master while it serves. `Cold` stops one member,
-    /// copies its store from its volume and starts it again; it is for platforms on which the tool cannot make a first copy.
+    /// How to copy. `Online` runs the database's own tool against the master while the database serves. `Cold` stops
+    /// one member, copies its store from its volume, and starts it again; it is for platforms on which the tool cannot
+    /// make a first copy.
     #[x_kube(validation = immutable("method"))]
     #[serde(default)]
     pub method: Method,
-    /// Which member is stopped, with `method: Cold` only.
+    /// Which member to stop. Required with `method: Cold`, and not allowed otherwise.
     #[x_kube(validation = immutable("cold"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold: Option<Cold>,
-    /// A point that is on the target already, `<store id>/<folder>`: nothing is copied. Every file of it is read back, and it
-    /// becomes this object's recovery point. For points whose objects were lost.
+    /// A point that is already on the target, as `<store id>/<folder>`. Nothing is copied: every file of the point is
+    /// read back, and the point becomes this object's recovery point. For points whose objects were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 35, max = 287))]
     #[x_kube(validation = immutable("adopt"))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{16}-[0-9a-f]{16}/[A-Za-z0-9_][A-Za-z0-9._-]*$')")
         .message("adopt names a point's folder below target.directory: '<store id>/<folder>', as in status.directory"))]
     pub adopt: Option<String>,
-    /// Where the recovery point is written.
+    /// Where to write the recovery point.
     #[x_kube(validation = immutable("target"))]
     pub target: Target,
-    /// The database's backup tool.
+    /// The database's backup tool, and how its pod is made.
     #[x_kube(validation = immutable("tool"))]
     pub tool: Tool,
     /// How the copy is checked before it counts.
     #[x_kube(validation = immutable("verification"))]
     #[serde(default)]
     pub verification: Verification,
-    /// How often a failed attempt is run again.
+    /// How often a failed attempt is repeated.
     #[x_kube(validation = immutable("retry"))]
     #[serde(default)]
     pub retry: Retry,
-    /// Limits of time.
+    /// Time limits.
     #[x_kube(validation = immutable("deadlines"))]
     #[serde(default)]
     pub deadlines: Deadlines,
-    /// What happens to the files when this object is deleted. The only field that may change.
+    /// What happens to the files when this object is deleted. The only field that can be changed.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
 
-/// What is copied.
+/// What to copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BackupType {
     /// The whole store.
     #[default]
     Full,
-    /// The transactions since an earlier point.
+    /// The transactions since an earlier point, replayed onto a copy of that point.
     Incremental,
-    /// Incremental where that can be done, else full.
+    /// Incremental if possible, otherwise full.
     Auto,
 }
 
@@ -144,71 +146,73 @@ pub enum DeletionPolicy {
     Delete,
 }
 
-/// How the store is copied.
+/// How to copy the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Method {
-    /// With the database's tool, while the database serves.
+    /// With the database's own tool, while the database serves.
     #[default]
     Online,
     /// From the volume of a member that is stopped meanwhile.
     Cold,
 }
 
-/// Which member is stopped for a cold copy: the one with the highest ordinal, for a StatefulSet can do without that one
-/// alone.
+/// Which member to stop for a cold copy. A StatefulSet can only shed its highest ordinal, so that is the member that is
+/// stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cold {
     /// The StatefulSet that runs the members.
     pub workload: Workload,
-    /// What to do if that member is the master. The only member of a database is stopped in any case.
+    /// What to do if that member is the master. If the database has only one member, that member is stopped in either
+    /// case.
     #[serde(default)]
     pub if_master: IfMaster,
 }
 
-/// What a cold backup does about a master.
+/// What a cold backup does if the member to be stopped is the master.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum IfMaster {
-    /// It fails and stops nobody.
+    /// Fail, and stop no member.
     #[default]
     Refuse,
-    /// It stops the master all the same: another member takes over, and nothing can be written until that is done.
+    /// Stop the master anyway. Another member takes over, and nothing can be written until it has.
     FailOver,
 }
 
 /// How a copy is checked before it is published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Verification {
-    /// Only what the tool says, and the store header.
+    /// Only the tool's own verdict and the store's header are checked.
     None,
-    /// Every file is read back from the volume and compared with the manifest.
+    /// Every file is also read back from the volume and compared with the manifest.
     #[default]
     Quick,
-    /// As `Quick`, and before it the real engine opens a scratch copy of the store.
+    /// As `Quick`, and the real engine opens a scratch copy of the store first.
     Boot,
 }
 
-/// What became of the backup.
+/// The state of the backup.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GraphBackupStatus {
-    /// UID of the object that this status is about. The operator does not believe a status of another object.
+    /// UID of the object that this status is about. The operator does not believe the status of another object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// A word for people, derived from the conditions. Programs read the conditions.
+    /// A summary for people, derived from the conditions. Programs should read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// `Ready`, `Reconciling`, `Stalled` (kstatus), `Succeeded`, `MasterStable`, `Verified`.
+    /// `Ready`, `Reconciling` and `Stalled` (as kstatus defines them), `Succeeded`, `MasterStable`, `Verified` and
+    /// `Seedable`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// When the operator first saw the object; `deadlines.run` counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<DateTime<Utc>>,
-    /// When the backup succeeded or failed for good.
+    /// When the backup succeeded or finally failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<DateTime<Utc>>,
     /// Every attempt that was started, oldest first.
@@ -221,16 +225,16 @@ pub struct GraphBackupStatus {
     /// Folder of the point on the target claim: `<directory>/<store id>/<point>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// Size of the copied store for people, such as `1.2Gi`.
+    /// Size of the copied store, for people, such as `1.2Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
     /// Free space on the target after the copy, for people, such as `12Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<String>,
-    /// The reading of a point that is adopted.
+    /// The reading of a point that is being adopted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adoption: Option<Inspection>,
-    /// The recovery point; present exactly when `Succeeded` is `True`.
+    /// The recovery point. Present exactly when `Succeeded` is `True`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<Point>,
 }
@@ -252,43 +256,44 @@ impl GraphBackupStatus {
     }
 }
 
-/// Where a backup stands, for people.
+/// The state of a backup, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Waits for the master, the claim, or the next attempt.
+    /// Waiting for the master, the claim, a lock, or the next attempt.
     Pending,
-    /// A Job runs.
+    /// An attempt is in progress.
     Running,
-    /// A manifest is on the volume and its digest below.
+    /// A manifest is on the volume, and its digest is in `point`.
     Succeeded,
-    /// Over, without a recovery point.
+    /// Ended without a recovery point.
     Failed,
 }
 
-/// One run of the tool.
+/// One run of the backup, in one Job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// 1 for the first.
     #[schemars(with = "i32")]
     pub number: u32,
-    /// Name of the Job.
+    /// Name of its Job.
     pub job: String,
-    /// Identity of the store that the member serves, 33 characters; names the cluster's folder on the target.
+    /// Identity of the store that the member serves, 33 characters. It names the cluster's folder on the target.
     #[schemars(with = "String")]
     pub store_id: StoreId,
     /// The earlier point that the attempt starts from, unless it copies the whole store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// The member that is stopped, for a cold copy.
+    /// The member that is stopped for a cold copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StoppedMember>,
-    /// The mastership when the attempt was decided: the master, and what tells it from itself after a step-down.
+    /// The mastership when the attempt was decided: `master` as read from ZooKeeper, or `probe` as told by the member
+    /// itself.
     #[schemars(schema_with = "mastership_schema")]
     pub mastership: Mastership,
     /// When the attempt was decided.
     pub start_time: DateTime<Utc>,
-    /// When its failure was seen.
+    /// When its end was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<DateTime<Utc>>,
     /// Why it failed.
@@ -298,10 +303,10 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// The question to the volume, when the attempt's own verdict was lost.
+    /// The inspection of the volume, if the attempt's own verdict was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspection: Option<Inspection>,
-    /// UID of the pod that ran the tool, once it is over.
+    /// UID of the pod that ran the tool, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
 }
@@ -318,7 +323,7 @@ impl Attempt {
     }
 }
 
-/// A member that is stopped for a cold copy, and what puts the cluster back as it was.
+/// A member that is stopped for a cold copy, and what is needed to restore the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoppedMember {
@@ -328,26 +333,28 @@ pub struct StoppedMember {
     pub member_id: i32,
     /// UID of its StatefulSet.
     pub stateful_set_uid: String,
-    /// `metadata.generation` of the StatefulSet before it was scaled: as long as it is this, nobody has scaled it.
+    /// `metadata.generation` of the StatefulSet before it was scaled. As long as it has this value, nobody has scaled
+    /// it.
     pub generation: i64,
     /// `spec.replicas` of the StatefulSet before it was scaled.
     pub replicas: i32,
-    /// When the check found that a copy can be made, where its Job had to be deleted before the member is stopped.
+    /// When the check found that a copy can be made. Set only if the check's Job had to be deleted before the member
+    /// was stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_time: Option<DateTime<Utc>>,
-    /// When the member was gone, and its store could be copied.
+    /// When the member was gone and its store could be copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_time: Option<DateTime<Utc>>,
-    /// When the replicas were back, or were found not to be ours to put back.
+    /// When the replicas were restored, or were found to have been changed by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_time: Option<DateTime<Utc>>,
-    /// How the member is, if it did not come back as it was.
+    /// What is wrong with the member, if it did not come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub missing: Option<String>,
 }
 
-/// An earlier point that an incremental backup starts from.
+/// The earlier point that an incremental backup starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Parent {
@@ -363,7 +370,7 @@ pub struct Parent {
     pub last_transaction: i64,
 }
 
-/// A question to the target volume, asked by one Job after the other until one gives an answer.
+/// An inspection of the target volume. One Job after another tries, until one gives an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
@@ -371,7 +378,7 @@ pub struct Inspection {
     pub job: String,
     /// When the first Job was decided.
     pub start_time: DateTime<Utc>,
-    /// Number of the newest Job, 1 for the first.
+    /// Number of the newest Job; 1 for the first.
     #[serde(default = "one")]
     #[schemars(with = "i32")]
     pub tries: u32,
@@ -385,10 +392,10 @@ pub struct Inspection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// When the newest Job was seen to give no answer; the next one waits for its backoff.
+    /// When the newest Job was seen to have given no answer. The next one waits for its backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unanswered_time: Option<DateTime<Utc>>,
-    /// Why the last Job without an answer gave none, for people.
+    /// Why the last Job that gave no answer did not, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub unanswered: Option<String>,
@@ -398,12 +405,12 @@ const fn one() -> u32 {
     1
 }
 
-/// How the parent's store came into an incremental point.
+/// How the parent's store was copied into an incremental point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CopiedBy {
     /// Cloned: both share their blocks on the volume until one of them is written.
     Reflink,
-    /// Byte by byte: the file system cannot clone.
+    /// Copied byte by byte, because the file system cannot clone.
     Copy,
 }
 
@@ -413,15 +420,15 @@ pub enum CopiedBy {
 pub struct Boot {
     /// Whole seconds from the start of the command to its end.
     pub seconds: i64,
-    /// Number of nodes, if the command told it.
+    /// Number of nodes, if the command printed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<i64>,
-    /// Number of relationships, if the command told it.
+    /// Number of relationships, if the command printed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relationships: Option<i64>,
 }
 
-/// The evidence of a recovery point.
+/// The recovery point, with its evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Point {
@@ -430,40 +437,40 @@ pub struct Point {
     /// Identity of the copied store.
     #[schemars(with = "String")]
     pub store_id: StoreId,
-    /// How it was made in the end: `Full` or `Incremental`.
+    /// How the point was made in the end: `Full` or `Incremental`.
     #[serde(rename = "type")]
     pub backup_type: BackupType,
-    /// What an incremental one was made from. The point does not need it: its store is whole.
+    /// What an incremental point was made from. The point does not need its parent, because its store is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// Number of incremental backups since the last full one; 0 for a full one.
+    /// Number of incremental backups since the last full one; 0 for a full backup.
     #[serde(default)]
     #[schemars(with = "i32")]
     pub depth: u32,
-    /// Last committed transaction in the copy.
+    /// The last committed transaction in the copy.
     pub last_transaction: i64,
     /// Number of files.
     pub files: i64,
-    /// Sum of their sizes, bytes.
+    /// Sum of the files' sizes, in bytes.
     pub bytes: i64,
-    /// Of these, bytes in files that are the parent's, unchanged, and share its blocks on the volume.
+    /// The part of `bytes` in files that are identical to the parent's and share its blocks on the volume.
     #[serde(default)]
     pub shared_bytes: i64,
-    /// How the parent's store was copied forward, for an incremental one.
+    /// How the parent's store was copied forward, for an incremental point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_by: Option<CopiedBy>,
-    /// What the engine found when it opened a copy, with `verification: Boot`.
+    /// What the engine found when it opened a copy (`verification: Boot`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
-    /// Whether a cluster can start from the copy, by its transaction logs.
+    /// Whether a cluster can start from the copy, judged by its transaction logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
-    /// Everything committed before is in the copy: when the tool started, or for a cold copy when the first transaction was
-    /// begun that it lacks, at the latest when the copying began.
+    /// Everything that was committed before this time is in the copy. It is when the tool started; for a cold copy, it
+    /// is when the first transaction that the copy lacks began, or when copying began, whichever is earlier.
     pub data_from: DateTime<Utc>,
     /// When the tool or the copying ended.
     pub data_to: DateTime<Utc>,
-    /// Attempt that made the point.
+    /// Number of the attempt that made the point.
     #[schemars(with = "i32")]
     pub attempt: u32,
     /// UID of the object that made the point, if it was adopted.
@@ -471,7 +478,7 @@ pub struct Point {
     pub owner_uid: Option<String>,
 }
 
-/// The mastership is the operator's own note to itself: stored whole, shaped by [`Mastership`], not by the schema.
+/// The mastership is the operator's own record: stored whole, and described by [`Mastership`], not by the schema.
 fn mastership_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }

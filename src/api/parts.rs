@@ -8,7 +8,7 @@ use kube::core::Rule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One address of a source URI: a name by RFC 1123 or an IPv4 address, and a port from 1 to 65535.
+/// One address of a source URI: a name according to RFC 1123 or an IPv4 address, and a port from 1 to 65535.
 const ADDRESS: &str = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?";
 
 fn uri_rule() -> Rule {
@@ -24,12 +24,13 @@ fn uri_rule() -> Rule {
 #[x_kube(validation = Rule::new("!has(self.clusterName) || self.uri.startsWith('ha://')")
     .message("clusterName names a cluster in ZooKeeper: remove it, or use an ha:// uri"))]
 pub struct Source {
-    /// Source URI as the Neo4j 1.x manual writes it: `single://host[:port]` names one member's backup port (default
-    /// 6362), `ha://host[:port]{,host[:port]}` names the ZooKeeper servers (default 2181) in which the master is found.
+    /// Source URI as the Neo4j 1.x manual writes it. `ha://host[:port]{,host[:port]}` names the ZooKeeper servers
+    /// (default port 2181) through which the master is found. `single://host[:port]` names one member's backup port
+    /// (default 6362).
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = uri_rule())]
     pub uri: String,
-    /// Name of the cluster in ZooKeeper (`ha.cluster_name`), with `ha://` only. Default: `neo4j.ha`.
+    /// Name of the cluster in ZooKeeper (the members' `ha.cluster_name`). With `ha://` only. Default: `neo4j.ha`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("!self.contains('/') && self.trim() == self")
@@ -37,7 +38,7 @@ pub struct Source {
     pub cluster_name: Option<String>,
 }
 
-/// Where recovery points are written.
+/// Where to write recovery points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
@@ -46,7 +47,7 @@ pub struct Target {
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
         .message("claimName is the name of a PersistentVolumeClaim: lower-case letters, digits, '-' and '.'"))]
     pub claim_name: String,
-    /// Folder on the claim, relative to its root, below which the points are written. Default: the root.
+    /// Folder on the claim below which the points are written, relative to the claim's root. Default: the root.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*)?$')")
@@ -63,12 +64,12 @@ pub struct Workload {
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("statefulSet is the name of a StatefulSet: lower-case letters, digits and '-'"))]
     pub stateful_set: String,
-    /// Name of the volumeClaimTemplate whose claims hold the members' stores.
+    /// Name of the StatefulSet's volumeClaimTemplate whose claims hold the members' stores.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("volumeClaimTemplate is the name of one of the StatefulSet's templates: lower-case letters, digits and '-'"))]
     pub volume_claim_template: String,
-    /// Folder of the store on such a volume, relative to the volume's root.
+    /// The store's folder on such a volume, relative to the volume's root.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$')")
         .message("storePath is a relative path such as 'graph.db': letters, digits, '.', '_' and '-', no part that starts with '.'"))]
@@ -79,12 +80,12 @@ pub struct Workload {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tool {
-    /// Image that holds the tool; best the image that the database runs.
+    /// Image that contains the tool; preferably the image that the database runs.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.matches('^[^\\\\s]+$')").message("image is an image reference without blanks"))]
     pub image: String,
-    /// Command of the tool. Placeholders: `{mode}` (`full`), `{host}` and `{port}` (the member found), `{target}` (an empty
-    /// folder), `{clusterName}`. Default, for Neo4j 1.3 to 1.8:
+    /// Command line of the tool. Placeholders: `{mode}` (`full` or `incremental`), `{host}` and `{port}` (the member
+    /// that was found), `{target}` (the folder to write to), `{clusterName}`. Default, for Neo4j 1.3 to 1.8:
     /// `["neo4j-backup", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 1024)))]
@@ -93,16 +94,16 @@ pub struct Tool {
     #[x_kube(validation = Rule::new("self.exists(word, word.contains('{host}')) && self.exists(word, word.contains('{port}'))")
         .message("the command must hold {host} and {port}: a backup is pinned to the member that the operator found"))]
     pub command: Option<Vec<String>>,
-    /// Command that opens a copy of the store with the real engine, for `verification: Boot`; exit code 0 means that it could.
-    /// Placeholder: `{store}` (a scratch copy, which may be written to). Default, for the shell of Neo4j 1.3 to 1.8:
-    /// `["neo4j-shell", "-path", "{store}", "-c", "dbinfo -g \"Primitive count\""]`.
+    /// Command line that opens a copy of the store with the real engine, for `verification: Boot`. Exit code 0 means
+    /// success. Placeholder: `{store}` (a scratch copy, which may be written to). Default, for the shell of Neo4j 1.3
+    /// to 1.8: `["neo4j-shell", "-path", "{store}", "-c", "dbinfo -g \"Primitive count\""]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 1024)))]
     #[x_kube(validation = Rule::new("self.exists(word, word.contains('{store}'))")
         .message("the bootCommand must hold {store}, the folder of the copy that it opens"))]
     pub boot_command: Option<Vec<String>>,
-    /// The most bytes per second that the tool may take from the member, `256Ki` or more: `20Mi`, `50M`. Its connection then
-    /// goes through the operator's agent in the same pod. Default: no limit.
+    /// The most bytes per second that the tool may read from the member, at least `256Ki`, such as `20Mi` or `50M`. The
+    /// tool's connection then goes through the operator's agent in the same pod. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 12))]
     #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,9}(k|M|G|Ki|Mi|Gi)?$') && quantity(self).compareTo(quantity('256Ki')) >= 0")
@@ -112,19 +113,19 @@ pub struct Tool {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub env: Vec<EnvVar>,
-    /// Overrides of the pod that runs the tool.
+    /// Overrides for the pod that runs the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
 }
 
-/// Overrides of a Job's pod. What is not set here follows the PodSecurity standard `restricted`.
+/// Overrides for a Job's pod. What is not set here follows the PodSecurity standard `restricted`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodTemplate {
     /// Requests and limits of the tool's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Node labels that the pod needs.
+    /// Node labels that the pod requires.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
@@ -135,11 +136,11 @@ pub struct PodTemplate {
     /// Scheduling constraints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// Further labels of the pod. Labels of the operator win.
+    /// Additional labels of the pod. The operator's own labels win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations of the pod.
+    /// Additional annotations of the pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
@@ -156,16 +157,16 @@ pub struct PodTemplate {
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
     /// Security context of the pod: user, groups, and the group that owns the volume. Each field that is set replaces
-    /// the default; the defaults are user, group and fsGroup 65532, non-root, seccomp `RuntimeDefault`.
+    /// its default. The defaults are user, group and fsGroup 65532, non-root, and seccomp `RuntimeDefault`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurityContext>,
 }
 
-/// How often a failed attempt is run again.
+/// How often a failed attempt is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// Attempts after the first, when the reason is one that may pass (a failover, a pod that was lost).
+    /// Attempts after the first one, if the reason is one that may pass (a failover, a lost pod).
     #[serde(default = "Retry::default_limit")]
     #[schemars(with = "i32", range(min = 0, max = 10))]
     pub limit: u32,
@@ -188,16 +189,16 @@ fn duration_rule(name: &str, example: &str) -> Rule {
         .message(format!("{name} is a duration above zero in hours, minutes and seconds, such as '{example}'").as_str())
 }
 
-/// Limits of time. Durations are written as `2h`, `1h30m`, `90s`.
+/// Time limits. Durations are written as `2h`, `1h30m` or `90s`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deadlines {
-    /// The whole backup, from the first time the operator saw it, with all waiting and all attempts.
+    /// Limit for the whole backup, from the first time the operator saw it, including all waiting and all attempts.
     #[serde(default = "Deadlines::default_run")]
     #[schemars(length(min = 2, max = 21))]
     #[x_kube(validation = duration_rule("deadlines.run", "2h"))]
     pub run: String,
-    /// From the creation of a Job to the start of its containers (scheduling, volume, image).
+    /// Limit from the creation of a Job to the start of its containers (scheduling, volume, image).
     #[serde(default = "Deadlines::default_pod_start")]
     #[schemars(length(min = 2, max = 21))]
     #[x_kube(validation = duration_rule("deadlines.podStart", "5m"))]
