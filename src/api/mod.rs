@@ -1,5 +1,6 @@
 //! The kinds of group `graphbackup.dev`, their conditions and reasons, and the names of what belongs to them. No I/O.
 
+mod attempt;
 mod bandwidth;
 pub mod condition;
 mod crds;
@@ -8,20 +9,23 @@ mod mastership;
 pub mod names;
 mod owner;
 mod parts;
+mod point;
 mod reason;
 mod seed;
 mod store_id;
 mod time;
 
+pub use attempt::{Attempt, Inspection, StoppedMember};
 pub use bandwidth::parse_bandwidth;
 pub use crds::crds_yaml;
 pub use graph_backup::{
-    Attempt, BackupType, Boot, Cold, CopiedBy, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus,
-    IfMaster, Inspection, Method, Parent, Phase, Point, StoppedMember, Verification,
+    BackupType, Cold, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus, IfMaster, Method, Phase,
+    Verification,
 };
 pub use mastership::{Endpoint, Incarnation, Mastership, MastershipToken, Movement, ProbeMark};
 pub use owner::{Kind, Owner};
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
+pub use point::{Boot, CopiedBy, Parent, Point};
 pub use reason::{Reason, Remedy};
 pub use seed::{MendedHeader, Seed, SeedState};
 pub use store_id::{ParseStoreIdError, StoreId};

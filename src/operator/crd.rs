@@ -4,14 +4,17 @@
 //! `CustomResourceDefinition` the operator could write no status. A newer one is no problem, because unknown fields are read past.
 //! The schema is read from the API server's OpenAPI document, which needs no right of its own.
 
-use crate::api::{API_VERSION, GraphBackup};
+use crate::api::API_VERSION;
 use crate::controller::call::{CallError, call};
+use kube::Client;
 use kube::api::GetParams;
 use kube::core::Request;
-use kube::{Client, CustomResourceExt};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// Every field of the kind, one path on a line, without what is inside embedded Kubernetes types. To generate the schema anew at
+/// each start would cost 2 MiB of memory for as long as the process lives.
+const FIELDS: &str = include_str!("fields.txt");
 /// Fields that a message names.
 const NAMED_MAX: usize = 5;
 
@@ -54,7 +57,7 @@ pub async fn problem(client: &Client) -> Result<Option<String>, CallError> {
     let Some(schema) = served.components.schemas.graph_backup else {
         return Ok(Some("the API server does not serve GraphBackup yet".to_owned()));
     };
-    Ok(missing(&own(), &schema).map(|fields| {
+    Ok(missing(&schema).map(|fields| {
         format!(
             "the CustomResourceDefinition graphbackups.graphbackup.dev is older than this operator: it lacks {fields}; \
              apply the one of version {}",
@@ -63,23 +66,14 @@ pub async fn problem(client: &Client) -> Result<Option<String>, CallError> {
     }))
 }
 
-/// The schema of this version.
-fn own() -> Schema {
-    let crd = serde_json::to_value(GraphBackup::crd()).unwrap_or_default();
-    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema");
-    schema.and_then(|schema| Schema::deserialize(schema).ok()).unwrap_or_default()
-}
-
 /// The fields of this version that a served schema lacks, in words.
-fn missing(own: &Schema, served: &Schema) -> Option<String> {
-    let mut missing = Vec::new();
-    for part in ["spec", "status"] {
-        if let (Some(own), Some(served)) = (own.properties.get(part), served.properties.get(part)) {
-            compare(part, own, served, &mut missing);
-        }
-    }
+fn missing(served: &Schema) -> Option<String> {
+    let missing: Vec<&str> = FIELDS.lines().filter(|field| !has(served, field)).collect();
+    // The fields inside one that is missing are missing, too.
+    let is_inside = |field: &str| missing.iter().any(|outer| field.strip_prefix(outer).is_some_and(is_below));
+    let missing: Vec<&str> = missing.iter().copied().filter(|field| !is_inside(field)).collect();
     let more = missing.len().saturating_sub(NAMED_MAX);
-    let named = missing.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let named = missing.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
     match (missing.is_empty(), more) {
         (true, _) => None,
         (false, 0) => Some(named),
@@ -87,34 +81,80 @@ fn missing(own: &Schema, served: &Schema) -> Option<String> {
     }
 }
 
-fn compare(path: &str, own: &Schema, served: &Schema, missing: &mut Vec<String>) {
-    if served.takes_anything {
-        return;
-    }
-    for (name, property) in &own.properties {
-        let path = format!("{path}.{name}");
-        match served.properties.get(name) {
-            None => missing.push(path),
-            Some(found) => compare(&path, property, found, missing),
+fn is_below(rest: &str) -> bool {
+    rest.starts_with('.') || rest.starts_with("[]")
+}
+
+/// Whether a schema has a field such as `status.attempts[].job`, or takes anything at its place.
+fn has(served: &Schema, field: &str) -> bool {
+    let mut schema = served;
+    for part in field.split('.') {
+        let (name, is_list) = part.strip_suffix("[]").map_or((part, false), |name| (name, true));
+        if schema.takes_anything {
+            return true;
         }
+        let Some(found) = schema.properties.get(name) else { return false };
+        schema = match (is_list, &found.items) {
+            (true, Some(items)) => items,
+            (true, None) => return false,
+            (false, _) => found,
+        };
     }
-    if let (Some(own), Some(served)) = (&own.items, &served.items) {
-        compare(&format!("{path}[]"), own, served, missing);
-    }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::GraphBackup;
+    use kube::CustomResourceExt;
+
+    /// Embedded Kubernetes types: their fields are not ours.
+    const FOREIGN: [&str; 7] =
+        ["affinity", "conditions", "env", "imagePullSecrets", "resources", "securityContext", "tolerations"];
+
+    fn own() -> Schema {
+        let crd = serde_json::to_value(GraphBackup::crd()).unwrap();
+        Schema::deserialize(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]).unwrap()
+    }
+
+    fn fields(path: &str, schema: &Schema, found: &mut String) {
+        for (name, property) in &schema.properties {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let (path, inner) = match &property.items {
+                Some(items) => (format!("{path}[]"), items.as_ref()),
+                None => (path, property),
+            };
+            found.push_str(&path);
+            found.push('\n');
+            if !FOREIGN.contains(&name.as_str()) {
+                fields(&path, inner, found);
+            }
+        }
+    }
+
+    /// Writes the file with `UPDATE_FIELDS=1`.
+    #[test]
+    fn the_list_has_every_field_of_the_schema() {
+        let own = own();
+        let mut listed = String::new();
+        for part in ["spec", "status"] {
+            fields(part, &own.properties[part], &mut listed);
+        }
+        if std::env::var_os("UPDATE_FIELDS").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/operator/fields.txt");
+            std::fs::write(path, &listed).unwrap();
+        }
+        assert_eq!(listed, FIELDS, "run the test with UPDATE_FIELDS=1");
+    }
 
     #[test]
     fn the_crd_of_this_version_lacks_nothing_and_a_newer_one_neither() {
         let mut newer = own();
-        assert!(newer.properties["status"].properties.contains_key("conditions"));
-        assert_eq!(missing(&own(), &newer), None);
+        assert_eq!(missing(&newer), None);
         let status = newer.properties.get_mut("status").unwrap();
         status.properties.insert("newer".to_owned(), Schema::default());
-        assert_eq!(missing(&own(), &newer), None);
+        assert_eq!(missing(&newer), None);
     }
 
     #[test]
@@ -122,12 +162,12 @@ mod tests {
         let mut older = own();
         let status = &mut older.properties.get_mut("status").unwrap().properties;
         status.remove("adoption").unwrap();
-        let attempt = status.get_mut("attempts").unwrap().items.as_mut().unwrap();
-        attempt.properties.remove("mastership").unwrap();
-        assert_eq!(missing(&own(), &older).as_deref(), Some("status.adoption, status.attempts[].mastership"));
+        let attempts = status.get_mut("attempts").unwrap().items.as_mut().unwrap();
+        attempts.properties.remove("mastership").unwrap();
+        assert_eq!(missing(&older).as_deref(), Some("status.adoption, status.attempts[].mastership"));
         let mut oldest = own();
         oldest.properties.get_mut("spec").unwrap().properties.clear();
-        let said = missing(&own(), &oldest).unwrap();
+        let said = missing(&oldest).unwrap();
         assert!(said.contains("spec.") && said.ends_with("more"), "{said}");
     }
 }

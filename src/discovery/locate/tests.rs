@@ -247,7 +247,7 @@ async fn a_master_that_lost_its_registration_is_to_be_restarted_and_not_to_be_co
     let error = ask(tree, None).await.unwrap_err();
     assert_eq!(error.reason(), Reason::MemberWithoutAddress);
     let message = error.to_string();
-    for words in ["member 1", "/1_0000000008", "ha-servers/1 is missing", "ZooKeeper stood still", "restart"] {
+    for words in ["member 1", "/1_0000000008", "ha-servers/1 is missing", "ZooKeeper was unavailable", "restart"] {
         assert!(message.contains(words), "{words:?} is not in: {message}");
     }
     assert!(!message.contains("ha.server "), "{message}");

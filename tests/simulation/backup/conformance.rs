@@ -3,14 +3,15 @@
 #[path = "../../conformance/mod.rs"]
 mod scripts;
 
-use super::agent::Volume;
-use super::cluster::{self, Behaviour, Cluster};
-use super::database::Database;
-use super::pods::Stuck;
-use super::scenario::{NAMESPACE, in_paused_time};
+use super::scenario::in_paused_time;
 use super::whole::turn;
 use crate::apiserver::{ApiServer, Store};
 use crate::clock::Clock;
+use crate::world::NAMESPACE;
+use crate::world::agent::Volume;
+use crate::world::cluster::{self, Behaviour, Cluster};
+use crate::world::database::Database;
+use crate::world::pods::Stuck;
 use graph_backup_operator::api::Reason;
 use scripts::{REPORT, Script, Stage, Task};
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,9 @@
 //! What holds of every `GraphBackup` at every moment, whatever goes wrong.
 
-use super::agent::Volume;
-use super::{jobs, workload};
+use super::jobs;
 use crate::apiserver::{Check, Store};
+use crate::world::agent::Volume;
+use crate::world::members;
 use chrono::{DateTime, Utc};
 use graph_backup_operator::api::condition::{
     MASTER_STABLE, READY, RECONCILING, SEEDABLE, STALLED, SUCCEEDED, VERIFIED,
@@ -40,7 +41,7 @@ pub fn checker(volume: Arc<Mutex<Volume>>, memory: Arc<Mutex<Memory>>) -> Check 
             jobs::sound(store, backup, &mut wrong);
         }
         gone(store, before, &volume.lock().unwrap(), &mut broken);
-        broken.extend(workload::broken(store));
+        broken.extend(members::broken(store));
         broken.extend(store.list("Job").filter(|job| is_ours(job)).filter_map(owner));
         // All scenarios are about one database cluster.
         if store.list("Job").filter(|job| is_ours(job) && copies(store, job)).count() > 1 {

@@ -1,12 +1,41 @@
 //! What every Job of ours must be like, whatever it is for: what one test of each kind would miss.
 
-use super::agent::task;
 use super::invariants::is_ours;
 use crate::apiserver::Store;
+use crate::world::agent::task;
 use graph_backup_operator::api::names::{BACKUP_UID_LABEL, TASK_LABEL};
 use graph_backup_operator::api::parse_duration;
 use graph_backup_operator::contract::task::BackupRun;
 use serde_json::Value;
+
+/// The end of the name of the Job of an attempt, without the name and the UID of its object.
+pub fn backup(attempt: u32) -> String {
+    attempt.to_string()
+}
+
+/// The same of the Job that checks whether a cold copy can be made.
+pub fn check(attempt: u32) -> String {
+    format!("{attempt}c")
+}
+
+/// The same of a Job that inspects the volume; `number` is that of the try.
+pub fn inspect(attempt: u32, number: u32) -> String {
+    format!("{attempt}i{}", of_try(number))
+}
+
+/// The same of a Job that reads a point back to adopt it.
+pub fn adopt(number: u32) -> String {
+    format!("a{}", of_try(number))
+}
+
+/// The same of the Job that removes the files.
+pub fn prune() -> String {
+    "p".to_owned()
+}
+
+fn of_try(number: u32) -> String {
+    if number > 1 { number.to_string() } else { String::new() }
+}
 
 /// Judges the Jobs of an object.
 pub fn sound(store: &Store, backup: &Value, wrong: &mut impl FnMut(&str)) {

@@ -1,14 +1,9 @@
-//! The `GraphBackup` controller under the simulation: its world, its invariants, its scenarios.
+//! The `GraphBackup` controller under the simulation: its invariants and its scenarios.
 
-mod agent;
-mod cluster;
 mod conformance;
-mod database;
 mod invariants;
 mod jobs;
-mod pods;
 mod scenario;
 mod scenarios;
 mod subject;
 mod whole;
-mod workload;

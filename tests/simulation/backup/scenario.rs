@@ -1,9 +1,7 @@
 //! A scenario: how the world is and behaves, how the clean run ends, and the enumeration of all its faulty runs.
 
-use super::agent::Volume;
-use super::cluster::{Act, Behaviour, Cluster, Script};
-use super::database::{Database, Look, STORE};
 use super::invariants::{Memory, truth};
+use super::jobs::backup;
 use super::subject::Backups;
 use crate::apiserver::{Call, Key, Kind, Object, Store, Verb};
 use crate::clock::Clock;
@@ -11,6 +9,10 @@ use crate::driver::{Driver, Outcome, Run, Snapshot};
 use crate::fault::{self, Fault, Mishap};
 use crate::join::Known;
 use crate::oracle::{self, Allowance, Budget};
+use crate::world::NAMESPACE;
+use crate::world::agent::Volume;
+use crate::world::cluster::{Act, Behaviour, Cluster, Script};
+use crate::world::database::{Database, Look, STORE};
 use graph_backup_operator::api::Reason;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -18,8 +20,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Namespace of all objects.
-pub const NAMESPACE: &str = "graph";
 /// Name of the object that most scenarios are about.
 pub const BACKUP: &str = "nightly";
 /// The most that a pass asks: two old Jobs, the claim, the lock and whether it is in use, the lock again, status, a Job that is refused,
@@ -55,7 +55,7 @@ pub struct Scenario {
     budget: Budget,
     orphan: Option<String>,
     ending: Ending,
-    jobs: Vec<&'static str>,
+    jobs: Vec<String>,
     writes: Option<usize>,
     also: Option<fn(&Run)>,
 }
@@ -81,7 +81,7 @@ pub fn scenario(title: &'static str) -> Scenario {
         budget: BUDGET,
         orphan: None,
         ending: Ending::Succeeds,
-        jobs: vec!["1"],
+        jobs: vec![backup(1)],
         writes: None,
         also: None,
     }
@@ -244,13 +244,13 @@ impl Scenario {
     }
 
     /// The clean run succeeds and creates these Jobs: `1` for the first attempt's, `1i` for its inspection.
-    pub fn succeeds(mut self, jobs: &[&'static str]) -> Self {
+    pub fn succeeds(mut self, jobs: &[String]) -> Self {
         (self.ending, self.jobs) = (Ending::Succeeds, jobs.to_vec());
         self
     }
 
     /// The clean run fails with this reason.
-    pub fn fails(mut self, reason: Reason, jobs: &[&'static str]) -> Self {
+    pub fn fails(mut self, reason: Reason, jobs: &[String]) -> Self {
         (self.ending, self.jobs) = (Ending::Fails(reason), jobs.to_vec());
         self
     }
@@ -262,7 +262,7 @@ impl Scenario {
     }
 
     /// In the clean run the object is deleted.
-    pub fn ends_deleted(mut self, jobs: &[&'static str]) -> Self {
+    pub fn ends_deleted(mut self, jobs: &[String]) -> Self {
         (self.ending, self.jobs) = (Ending::Gone, jobs.to_vec());
         self
     }

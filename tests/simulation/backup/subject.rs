@@ -1,12 +1,12 @@
 //! The `GraphBackup` controller as the driver sees it.
 
-use super::agent::Volume;
-use super::cluster::Cluster;
-use super::database::Database;
 use super::invariants::{DELETES, Memory, checker};
 use crate::apiserver::{Check, Key, Object, Store};
 use crate::clock::Clock;
 use crate::driver::{After, Subject};
+use crate::world::agent::Volume;
+use crate::world::cluster::Cluster;
+use crate::world::database::Database;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};

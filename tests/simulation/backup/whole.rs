@@ -1,13 +1,14 @@
 //! The controller as the operator runs it, with its watches, in virtual time.
 
-use super::cluster::{Behaviour, Cluster};
 use super::invariants::truth;
-use super::scenario::{BACKUP, NAMESPACE, Scenario, create_backup, in_paused_time, reason, scenario};
+use super::scenario::{BACKUP, Scenario, create_backup, in_paused_time, reason, scenario};
 use super::subject::Backups;
 use crate::apiserver::{ApiServer, Key, Mishaps, Record, Store, Verb};
 use crate::clock::Clock;
 use crate::driver::Subject;
 use crate::fault::Mishap;
+use crate::world::NAMESPACE;
+use crate::world::cluster::{Behaviour, Cluster};
 use graph_backup_operator::api::Reason;
 use graph_backup_operator::backup::controller;
 use graph_backup_operator::backup::watches::KnownBackups;

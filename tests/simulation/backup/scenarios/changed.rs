@@ -1,48 +1,50 @@
 //! Jobs and pods are not as the operator made them: a policy adds a container that never ends, or changes times.
 
 use crate::apiserver::{Key, Store};
-use crate::backup::cluster::Behaviour::{Dies, Fails};
-use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, scenario};
-use crate::backup::workload;
+use crate::backup::jobs::{self, adopt, backup, check, inspect, prune};
+use crate::backup::scenario::{BACKUP, Scenario, scenario};
 use crate::fault::delete;
+use crate::world::NAMESPACE;
+use crate::world::cluster::Behaviour::{Dies, Fails};
+use crate::world::members;
 use graph_backup_operator::api::Reason;
 use serde_json::json;
 
 pub fn a_sidecar_never_ends() -> Scenario {
     // The Job is deleted by us.
-    scenario("a sidecar never ends").with_sidecars().succeeds(&["1"]).writes(7)
+    scenario("a sidecar never ends").with_sidecars().succeeds(&[backup(1)]).writes(7)
 }
 
 pub fn a_sidecar_beside_a_failure() -> Scenario {
     scenario("a sidecar beside a failure")
         .with_sidecars()
         .backup_job(Fails(Reason::ConsistencyFailed))
-        .fails(Reason::ConsistencyFailed, &["1"])
+        .fails(Reason::ConsistencyFailed, &[backup(1)])
 }
 
 pub fn a_sidecar_beside_a_failure_that_passes() -> Scenario {
     scenario("a sidecar beside a failure that passes")
         .with_sidecars()
         .backup_job(Fails(Reason::ToolFailed))
-        .succeeds(&["1", "2"])
+        .succeeds(&[backup(1), backup(2)])
 }
 
 pub fn a_sidecar_beside_a_lost_verdict() -> Scenario {
     scenario("a sidecar beside a lost verdict")
         .with_sidecars()
         .backup_job(Dies { published: true })
-        .succeeds(&["1", "1i"])
+        .succeeds(&[backup(1), inspect(1, 1)])
 }
 
 pub fn a_sidecar_beside_a_cold_copy() -> Scenario {
     scenario("a sidecar beside a cold copy")
         .with_sidecars()
-        .cold(|store, _| workload::create(store, 3))
-        .succeeds(&["1c", "1"])
+        .cold(|store, _| members::create(store, 3))
+        .succeeds(&[check(1), backup(1)])
 }
 
 pub fn a_sidecar_beside_an_adoption() -> Scenario {
-    scenario("a sidecar beside an adoption").with_sidecars().adopts(true).succeeds(&["a"])
+    scenario("a sidecar beside an adoption").with_sidecars().adopts(true).succeeds(&[adopt(1)])
 }
 
 pub fn a_sidecar_beside_a_removal() -> Scenario {
@@ -55,7 +57,7 @@ pub fn a_sidecar_beside_a_removal() -> Scenario {
         .at(600, backup)
         // Without it nothing would trigger a pass any more if that deletion did not.
         .at(4000, touch)
-        .ends_deleted(&["1", "p"])
+        .ends_deleted(&[jobs::backup(1), prune()])
 }
 
 fn touch(store: &mut Store) {
@@ -66,25 +68,25 @@ fn touch(store: &mut Store) {
 }
 
 pub fn jobs_go_when_they_end() -> Scenario {
-    scenario("Jobs go when they end").jobs_live(0).succeeds(&["1"]).writes(6)
+    scenario("Jobs go when they end").jobs_live(0).succeeds(&[backup(1)]).writes(6)
 }
 
 pub fn jobs_go_when_they_end_with_their_verdict() -> Scenario {
     scenario("Jobs go when they end, with their verdict")
         .jobs_live(0)
         .backup_job(Dies { published: true })
-        .succeeds(&["1", "1i"])
+        .succeeds(&[backup(1), inspect(1, 1)])
 }
 
 pub fn jobs_go_when_they_end_beside_a_cold_copy() -> Scenario {
     scenario("Jobs go when they end, beside a cold copy")
         .jobs_live(0)
-        .cold(|store, _| workload::create(store, 3))
-        .succeeds(&["1c", "1", "1i"])
+        .cold(|store, _| members::create(store, 3))
+        .succeeds(&[check(1), backup(1), inspect(1, 1)])
 }
 
 pub fn jobs_go_when_they_end_beside_an_adoption() -> Scenario {
-    scenario("Jobs go when they end, beside an adoption").jobs_live(0).adopts(true).succeeds(&["a"])
+    scenario("Jobs go when they end, beside an adoption").jobs_live(0).adopts(true).succeeds(&[adopt(1)])
 }
 
 /// It costs attempts, and what it says is not that the backup's own time is over.
@@ -93,5 +95,5 @@ pub fn deadlines_of_jobs_are_shortened() -> Scenario {
         .jobs_may_take(30)
         .tool_needs(60)
         .spec("/retry/limit", json!(1))
-        .fails(Reason::JobLost, &["1", "1i", "2", "2i"])
+        .fails(Reason::JobLost, &[backup(1), inspect(1, 1), backup(2), inspect(2, 1)])
 }

@@ -1,8 +1,9 @@
 //! The database cannot be found, or its master moves.
 
-use crate::backup::cluster::Behaviour::{MasterMovesBefore, MasterMovesDuring, MixesHistories};
-use crate::backup::database::Look;
+use crate::backup::jobs::backup;
 use crate::backup::scenario::{Scenario, scenario};
+use crate::world::cluster::Behaviour::{MasterMovesBefore, MasterMovesDuring, MixesHistories};
+use crate::world::database::Look;
 use graph_backup_operator::api::Reason;
 use graph_backup_operator::discovery::DiscoveryError;
 use serde_json::json;
@@ -24,11 +25,11 @@ const TWO_ROOTS: Look =
     Look::Fails(|| DiscoveryError::MultipleRoots { servers: "zk-0.zk:2181".to_owned(), roots: "/1_2,/3_4".to_owned() });
 
 pub fn master_moves_before_the_tool_starts() -> Scenario {
-    scenario("master moves before the tool starts").backup_job(MasterMovesBefore).succeeds(&["1", "2"])
+    scenario("master moves before the tool starts").backup_job(MasterMovesBefore).succeeds(&[backup(1), backup(2)])
 }
 
 pub fn master_moves_while_the_tool_runs() -> Scenario {
-    scenario("master moves while the tool runs").backup_job(MasterMovesDuring).succeeds(&["1", "2"])
+    scenario("master moves while the tool runs").backup_job(MasterMovesDuring).succeeds(&[backup(1), backup(2)])
 }
 
 /// The agent breaks its promise: the controller's own comparison holds.
@@ -36,11 +37,13 @@ pub fn a_point_of_two_histories_never_counts() -> Scenario {
     scenario("a point of two histories never counts")
         .spec("/retry/limit", json!(1))
         .backup_job(MixesHistories)
-        .fails(Reason::MasterChanged, &["1", "2"])
+        .fails(Reason::MasterChanged, &[backup(1), backup(2)])
 }
 
 pub fn what_passes_is_waited_for() -> Scenario {
-    scenario("what passes is waited for").looks(&[NO_QUORUM, Look::Slow(15), NO_MASTER, ELECTION]).succeeds(&["1"])
+    scenario("what passes is waited for")
+        .looks(&[NO_QUORUM, Look::Slow(15), NO_MASTER, ELECTION])
+        .succeeds(&[backup(1)])
 }
 
 pub fn no_master_until_time_is_over() -> Scenario {

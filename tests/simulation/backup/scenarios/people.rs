@@ -1,13 +1,15 @@
 //! People work on the same objects.
 
 use crate::apiserver::{Key, Kind, Store};
-use crate::backup::agent::claim;
-use crate::backup::cluster::Behaviour::Fails;
-use crate::backup::database::STORE;
-use crate::backup::pods;
-use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, scenario};
+use crate::backup::jobs::{backup, inspect};
+use crate::backup::scenario::{BACKUP, Scenario, scenario};
 use crate::driver::Run;
 use crate::fault::{delete, recreate};
+use crate::world::NAMESPACE;
+use crate::world::agent::claim;
+use crate::world::cluster::Behaviour::Fails;
+use crate::world::database::STORE;
+use crate::world::pods;
 use graph_backup_operator::api::Reason;
 use graph_backup_operator::api::names::{BACKUP_UID_LABEL, MANAGED_BY_LABEL};
 use serde_json::{Value, json};
@@ -17,7 +19,7 @@ pub fn deleted_before_the_first_look() -> Scenario {
 }
 
 pub fn deleted_while_the_job_runs() -> Scenario {
-    scenario("deleted while the Job runs").in_mid_run(delete_backup).ends_deleted(&["1"])
+    scenario("deleted while the Job runs").in_mid_run(delete_backup).ends_deleted(&[backup(1)])
 }
 
 pub fn deleted_while_somebody_holds_it() -> Scenario {
@@ -25,23 +27,27 @@ pub fn deleted_while_somebody_holds_it() -> Scenario {
         .prepared(|store, _| change(store, |backup| backup["metadata"]["finalizers"] = json!(["example.com/hold"])))
         .in_mid_run(delete_backup)
         .at(600, |store| change(store, |backup| backup["metadata"]["finalizers"] = json!([])))
-        .ends_deleted(&["1"])
+        .ends_deleted(&[backup(1)])
         .also(|run: &Run| assert!(run.end.iter().all(|object| object["kind"] != "Event"), "work went on"))
 }
 
 pub fn recreated_while_the_job_runs() -> Scenario {
-    scenario("recreated while the Job runs").in_mid_run(|store| recreate(store, &key())).succeeds(&["1", "1"])
+    scenario("recreated while the Job runs")
+        .in_mid_run(|store| recreate(store, &key()))
+        .succeeds(&[backup(1), backup(1)])
 }
 
 pub fn label_of_the_job_removed() -> Scenario {
-    scenario("label of the Job removed").in_mid_run(|store| strip(store, "Job", MANAGED_BY_LABEL)).succeeds(&["1"])
+    scenario("label of the Job removed")
+        .in_mid_run(|store| strip(store, "Job", MANAGED_BY_LABEL))
+        .succeeds(&[backup(1)])
 }
 
 /// The pod cannot be found any more: its verdict is lost.
 pub fn label_of_the_pod_removed() -> Scenario {
     scenario("label of the pod removed")
         .in_mid_run(|store| strip(store, "Pod", BACKUP_UID_LABEL))
-        .succeeds(&["1", "1i"])
+        .succeeds(&[backup(1), inspect(1, 1)])
 }
 
 /// Server-side apply: what is ours we take back, what is theirs stays.
@@ -57,7 +63,7 @@ pub fn status_edited() -> Scenario {
                 status["phase"] = json!("Failed");
             });
         })
-        .succeeds(&["1"])
+        .succeeds(&[backup(1)])
         .also(|run: &Run| {
             let backup = run.end.iter().find(|object| object["kind"] == "GraphBackup").unwrap();
             assert_eq!(backup["status"]["phase"], "Succeeded");
@@ -112,7 +118,7 @@ pub fn a_pod_with_our_labels_claims_success() -> Scenario {
         .spec("/retry/limit", json!(0))
         .backup_job(Fails(Reason::ToolFailed))
         .in_mid_run(forge)
-        .fails(Reason::ToolFailed, &["1"])
+        .fails(Reason::ToolFailed, &[backup(1)])
 }
 
 fn key() -> Key {

@@ -1,14 +1,16 @@
 //! The cluster does not do what is wanted, or something claims what is not true.
 
 use crate::apiserver::{Call, Kind, Store, Verb};
-use crate::backup::cluster::Behaviour::{Dies, Forges, Stuck};
-use crate::backup::pods::Stuck::{Image, Unschedulable};
-use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, backup_uid, create_backup, create_claim, scenario};
+use crate::backup::jobs::{backup, inspect};
+use crate::backup::scenario::{BACKUP, Scenario, backup_uid, create_backup, create_claim, scenario};
+use crate::world::NAMESPACE;
+use crate::world::cluster::Behaviour::{Dies, Forges, Stuck};
+use crate::world::pods::Stuck::{Image, Unschedulable};
 use graph_backup_operator::api::{Mastership, Reason, StoreId, names};
 use serde_json::json;
 
 pub fn claim_comes_later() -> Scenario {
-    scenario("claim comes later").without_claim().at(30, create_claim).succeeds(&["1"])
+    scenario("claim comes later").without_claim().at(30, create_claim).succeeds(&[backup(1)])
 }
 
 pub fn claim_never_comes() -> Scenario {
@@ -20,14 +22,14 @@ pub fn claim_never_comes() -> Scenario {
 }
 
 pub fn image_cannot_be_pulled_at_first() -> Scenario {
-    scenario("image cannot be pulled at first").backup_job(Stuck(Image)).succeeds(&["1", "2"])
+    scenario("image cannot be pulled at first").backup_job(Stuck(Image)).succeeds(&[backup(1), backup(2)])
 }
 
 pub fn no_node_takes_the_pod() -> Scenario {
     scenario("no node takes the pod")
         .spec("/retry/limit", json!(0))
         .backup_job(Stuck(Unschedulable))
-        .fails(Reason::PodCannotStart, &["1"])
+        .fails(Reason::PodCannotStart, &[backup(1)])
 }
 
 pub fn quota_refuses_every_job() -> Scenario {
@@ -38,7 +40,7 @@ pub fn quota_refuses_the_first_job() -> Scenario {
     scenario("quota refuses the first Job")
         .tight()
         .refusing(|call| is_job_create(call) && call.name.ends_with("-1"))
-        .succeeds(&["2"])
+        .succeeds(&[backup(2)])
 }
 
 fn is_job_create(call: &Call) -> bool {
@@ -55,7 +57,7 @@ pub fn a_foreign_job_has_the_name_of_the_question() -> Scenario {
     scenario("a foreign Job has the name of the question")
         .prepared(|store, _| foreign_job(store, &names::inspect_job(BACKUP, &backup_uid(store), 1, 1)))
         .backup_job(Dies { published: true })
-        .succeeds(&["1", "1i2"])
+        .succeeds(&[backup(1), inspect(1, 2)])
 }
 
 /// It runs something else, for ever, and belongs to nobody.
@@ -68,20 +70,20 @@ pub fn a_verdict_about_another_object() -> Scenario {
     scenario("a verdict about another object")
         .spec("/retry/limit", json!(0))
         .backup_job(Forges(|point| point.owner_uid.push('0')))
-        .fails(Reason::ManifestMissing, &["1"])
+        .fails(Reason::ManifestMissing, &[backup(1)])
 }
 
 pub fn a_verdict_without_a_digest() -> Scenario {
     scenario("a verdict without a digest")
         .spec("/retry/limit", json!(0))
         .backup_job(Forges(|point| point.manifest_digest.clear()))
-        .fails(Reason::ManifestMissing, &["1"])
+        .fails(Reason::ManifestMissing, &[backup(1)])
 }
 
 pub fn a_verdict_about_another_store() -> Scenario {
     scenario("a verdict about another store")
         .backup_job(Forges(|point| point.store_id = StoreId { creation_time: 1, random_id: 2 }))
-        .fails(Reason::StoreMismatch, &["1"])
+        .fails(Reason::StoreMismatch, &[backup(1)])
 }
 
 /// The agent's two readings agree, but not with the look-up that its Job was created for.
@@ -94,7 +96,7 @@ pub fn a_verdict_from_another_master() -> Scenario {
             }
             point.mastership_after = point.mastership_before.clone();
         }))
-        .fails(Reason::MasterChanged, &["1"])
+        .fails(Reason::MasterChanged, &[backup(1)])
 }
 
 pub fn a_specification_that_contradicts_itself() -> Scenario {
@@ -114,5 +116,5 @@ pub fn an_object_of_another_version_beside_a_good_one() -> Scenario {
             other["type"] = json!("FromTheFuture");
             create_backup(store, "future", &other);
         })
-        .succeeds(&["1"])
+        .succeeds(&[backup(1)])
 }

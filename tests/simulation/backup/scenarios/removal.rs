@@ -1,10 +1,12 @@
 //! Objects that want their files removed are deleted.
 
 use crate::apiserver::{Key, Kind, Store, Verb};
-use crate::backup::cluster::Behaviour::{Fails, JobVanishes};
-use crate::backup::database::STORE;
-use crate::backup::scenario::{BACKUP, NAMESPACE, Scenario, scenario};
+use crate::backup::jobs::{backup, prune};
+use crate::backup::scenario::{BACKUP, Scenario, scenario};
 use crate::fault::delete;
+use crate::world::NAMESPACE;
+use crate::world::cluster::Behaviour::{Fails, JobVanishes};
+use crate::world::database::STORE;
 use graph_backup_operator::api::Reason;
 use graph_backup_operator::backup::finalizers::FILES_FINALIZER;
 use serde_json::{Value, json};
@@ -14,11 +16,11 @@ fn deletes(title: &'static str) -> Scenario {
 }
 
 pub fn files_go_with_the_object() -> Scenario {
-    deletes("files go with the object").at(600, delete_backup).ends_deleted(&["1", "p"])
+    deletes("files go with the object").at(600, delete_backup).ends_deleted(&[backup(1), prune()])
 }
 
 pub fn files_go_in_mid_run() -> Scenario {
-    deletes("files go in mid-run").in_mid_run(delete_backup).ends_deleted(&["1", "p"])
+    deletes("files go in mid-run").in_mid_run(delete_backup).ends_deleted(&[backup(1), prune()])
 }
 
 pub fn nothing_was_written_yet() -> Scenario {
@@ -26,21 +28,22 @@ pub fn nothing_was_written_yet() -> Scenario {
 }
 
 pub fn the_removal_fails_at_first() -> Scenario {
-    deletes("the removal fails at first")
-        .prune_job(Fails(Reason::TargetLocked))
-        .at(600, delete_backup)
-        .ends_deleted(&["1", "p", "p"])
+    deletes("the removal fails at first").prune_job(Fails(Reason::TargetLocked)).at(600, delete_backup).ends_deleted(&[
+        backup(1),
+        prune(),
+        prune(),
+    ])
 }
 
 pub fn the_job_of_the_removal_is_deleted() -> Scenario {
     deletes("the Job of the removal is deleted")
         .prune_job(JobVanishes { published: false })
         .at(600, delete_backup)
-        .ends_deleted(&["1", "p", "p"])
+        .ends_deleted(&[backup(1), prune(), prune()])
 }
 
 pub fn the_claim_went_first() -> Scenario {
-    deletes("the claim went first").at(600, delete_claim).at(600, delete_backup).ends_deleted(&["1"])
+    deletes("the claim went first").at(600, delete_claim).at(600, delete_backup).ends_deleted(&[backup(1)])
 }
 
 /// With a namespace the rights that the operator has in it are deleted, too.

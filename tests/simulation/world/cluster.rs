@@ -3,8 +3,8 @@
 
 use super::agent::{Running, Source, Volume, failed, inspect, prune};
 use super::database::Database;
+use super::members;
 use super::pods::{self, Stuck};
-use super::workload;
 use crate::apiserver::{ChangeType, DeleteOptions, Key, Kind, Store};
 use crate::clock::Clock;
 use graph_backup_operator::api::Reason;
@@ -135,7 +135,7 @@ enum Deed {
     MidRun,
     Garbage,
     NodeBack(Key),
-    Members(Key, workload::Moment),
+    Members(Key, members::Moment),
 }
 
 /// The cluster.
@@ -210,7 +210,7 @@ impl Cluster {
                 Deed::NodeBack(pod) => self.bring_back(store, &pod),
                 Deed::Members(key, moment) => {
                     let (hangs, returns) = (self.script.member_hangs, !self.script.member_stays_away);
-                    workload::go_on(store, &key, moment, &self.database, hangs, returns);
+                    members::go_on(store, &key, moment, &self.database, hangs, returns);
                 }
                 Deed::MidRun => {
                     self.down_until = self.clock.elapsed() + Duration::from_secs(self.script.down_in_mid_run);
@@ -243,8 +243,8 @@ impl Cluster {
         let changes = store.changes_since(self.seen).unwrap().to_vec();
         self.seen = store.version();
         for change in changes {
-            if let Some(key) = workload::unsettled(&change, store) {
-                for moment in workload::Moment::ALL {
+            if let Some(key) = members::unsettled(&change, store) {
+                for moment in members::Moment::ALL {
                     let at = self.clock.elapsed() + Duration::from_secs(moment.seconds());
                     self.plan(at, Deed::Members(key.clone(), moment));
                 }
@@ -372,7 +372,7 @@ impl Cluster {
                 self.plan(self.clock.elapsed() + Duration::from_secs(5), Deed::MidRun);
             }
             let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
-            self.running.insert(uid, Running::start(job, &self.database, workload::source(store)));
+            self.running.insert(uid, Running::start(job, &self.database, members::source(store)));
         }
         if !matches!(behaviour, Behaviour::Hangs) {
             let seconds = match job["metadata"]["labels"][TASK_LABEL].as_str() {
@@ -445,7 +445,7 @@ impl Cluster {
 
     /// The agent does what its Job asks for.
     fn work(&self, store: &Store, job: &Value, check: bool) -> Verdict {
-        let source: Source = workload::source(store);
+        let source: Source = members::source(store);
         let volume = &mut self.volume.lock().unwrap();
         if job["metadata"]["labels"][TASK_LABEL] == "inspect" {
             return inspect(job, volume);

@@ -1,8 +1,8 @@
 //! The StatefulSet of the members, as its controller and the members make it go on.
 
+use super::NAMESPACE;
 use super::agent::Source;
 use super::database::Database;
-use super::scenario::NAMESPACE;
 use crate::apiserver::{Change, Key, Kind, Store};
 use serde_json::{Value, json};
 
