@@ -213,9 +213,8 @@ fn look_again(object: &GraphBackup, step: &Step) -> Option<Duration> {
     match step {
         Step::Wait(waiting) => Some(waiting.look_again),
         Step::Object(ObjectStep::SetFinalizers(_)) => (!over).then_some(AFTER_A_WRITE),
-        Step::Object(ObjectStep::Nothing | ObjectStep::Refuse(_) | ObjectStep::Disown(_) | ObjectStep::Release(_)) => {
-            None
-        }
+        Step::Object(ObjectStep::Nothing | ObjectStep::Refuse(_) | ObjectStep::Disown(_) | ObjectStep::Release(_))
+        | Step::Remove(Removal::Release(_)) => None,
         // The finalizer of a cold backup goes with the next pass.
         Step::Succeed(_) | Step::Fail(_) => has_finalizer(object).then_some(AFTER_A_WRITE),
         Step::BreakLock(_) | Step::StopMember(_) | Step::Checked | Step::Remove(Removal::StartMember(_)) => {

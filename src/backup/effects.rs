@@ -19,6 +19,7 @@
 //! | removal: prune | unchanged?, create the Job |
 //! | removal: failed | Event, delete the Job |
 //! | removal: release | Event, release the lock, set the finalizers |
+//! | release an object without work, set finalizers | (Event,) set the finalizers |
 //!
 //! The reasons for the order:
 //!
@@ -181,6 +182,10 @@ impl Made<'_> {
 
     fn removal(&self, step: &Step, removal: &Removal) -> Result<Vec<Effect<Refusal>>, serde_json::Error> {
         Ok(match removal {
+            Removal::Release(_) => {
+                let release = [Effect::ReleaseLocks, Effect::SetFinalizers(other_finalizers(self.object))];
+                self.event(step).into_iter().chain(release).collect()
+            }
             Removal::StopJob(job) => vec![Effect::DeleteJob(job.clone())],
             Removal::StartMember(to) => {
                 vec![Effect::RequireUnchanged, Effect::Scale { to: to.clone(), refusal: None }]
@@ -263,8 +268,8 @@ fn object_effects(
             object_event(object, &none, step, settings).into_iter().chain([replace]).collect()
         }
         ObjectStep::Release(_) => {
-            let release = [Effect::ReleaseLocks, Effect::SetFinalizers(other_finalizers(object))];
-            object_event(object, &own(), step, settings).into_iter().chain(release).collect()
+            let release = Effect::SetFinalizers(other_finalizers(object));
+            object_event(object, &own(), step, settings).into_iter().chain([release]).collect()
         }
     })
 }

@@ -28,7 +28,8 @@ pub fn event(
             ObjectStep::Refuse(Ending { reason, message, .. }) | ObjectStep::Disown(Ending { reason, message, .. }),
         ) => ("Warning", *reason, with_member(message.clone(), status), "Backup"),
         Step::MemberMissing(note) => ("Warning", Reason::MemberNotBack, note.clone(), "Member"),
-        Step::Object(ObjectStep::Release(Some(note))) | Step::Remove(Removal::Failed { note, .. }) => {
+        Step::Object(ObjectStep::Release(Some(note)))
+        | Step::Remove(Removal::Release(Some(note)) | Removal::Failed { note, .. }) => {
             return Some(removal(owner, resource_version, note, instance, now));
         }
         Step::Object(ObjectStep::Nothing | ObjectStep::SetFinalizers(_) | ObjectStep::Release(None))
@@ -46,7 +47,9 @@ pub fn event(
         | Step::Inspect(_)
         | Step::Unanswered(..)
         | Step::DeleteJob(_)
-        | Step::Remove(Removal::StopJob(_) | Removal::StartMember(_) | Removal::Prune | Removal::Wait(_)) => {
+        | Step::Remove(
+            Removal::Release(None) | Removal::StopJob(_) | Removal::StartMember(_) | Removal::Prune | Removal::Wait(_),
+        ) => {
             return None;
         }
     };

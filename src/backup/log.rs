@@ -1,7 +1,7 @@
 //! Log and metrics of what a pass did.
 
 use super::status::success;
-use super::step::{Decision, Ending, ObjectStep, Removal, Step};
+use super::step::{Decision, Ending, Note, ObjectStep, Removal, Step};
 use crate::api::GraphBackup;
 use crate::controller::metrics::Metrics;
 use kube::ResourceExt;
@@ -64,15 +64,17 @@ fn log_object_step(object: &GraphBackup, step: &ObjectStep, metrics: &Metrics) {
         ObjectStep::Nothing => {}
         ObjectStep::SetFinalizers(finalizers) => tracing::debug!(backup, ?finalizers, "finalizers set"),
         ObjectStep::Refuse(ending) | ObjectStep::Disown(ending) => log_failure(&backup, ending, metrics),
-        ObjectStep::Release(note) => {
-            let note = note.as_ref().map(|note| note.message.as_str());
-            tracing::info!(backup, note, "deleted");
-        }
+        ObjectStep::Release(note) => log_release(&backup, note.as_ref()),
     }
+}
+
+fn log_release(backup: &str, note: Option<&Note>) {
+    tracing::info!(backup, note = note.map(|note| note.message.as_str()), "deleted");
 }
 
 fn log_removal(backup: &str, removal: &Removal) {
     match removal {
+        Removal::Release(note) => log_release(backup, note.as_ref()),
         Removal::StopJob(job) => tracing::info!(backup, job = job.name, "Job of a deleted object deleted"),
         Removal::StartMember(_) => {
             tracing::info!(backup, "the member that a deleted object stopped is started again");

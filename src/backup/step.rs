@@ -95,13 +95,16 @@ pub enum ObjectStep {
     Refuse(Ending),
     /// End an object whose status is that of another one, and put its own status in the place of that.
     Disown(Ending),
-    /// Take our finalizers from a deleted object: nothing of it works any more. The note tells of files that stay.
+    /// Take our finalizers from a deleted object for which nothing has to be done. What still works of it keeps its lock. The note
+    /// tells of files that stay.
     Release(Option<Note>),
 }
 
-/// What to do next with a deleted object that cannot be released yet.
+/// What to do next with a deleted object that has work left.
 #[derive(Debug, PartialEq)]
 pub enum Removal {
+    /// Release the lock and take our finalizers away: nothing of the object works any more. The note tells of files that stay.
+    Release(Option<Note>),
     /// Delete a Job that could still write.
     StopJob(JobRef),
     /// Put the replicas of the stopped member back.

@@ -4,7 +4,7 @@
 use super::cold;
 use super::wait;
 use crate::api::{DeletionPolicy, Reason};
-use crate::backup::step::{Note, ObjectStep, Pass, Removal, Step};
+use crate::backup::step::{Note, Pass, Removal, Step};
 use crate::backup::world::{DeletionView, Remains};
 use crate::contract::task::Task;
 use crate::contract::verdict::Verdict;
@@ -41,7 +41,7 @@ pub(super) fn next(pass: &Pass<'_>, view: DeletionView) -> Step {
 }
 
 const fn release(note: Option<Note>) -> Step {
-    Step::Object(ObjectStep::Release(note))
+    Step::Remove(Removal::Release(note))
 }
 
 fn remove_files(pass: &Pass<'_>, remains: Remains) -> Step {
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_volume_that_is_gone_for_good_does_not_hold_the_object() {
         let gone = Remains { claim: false, ..remains(JobState::Absent) };
-        let Step::Object(ObjectStep::Release(Some(note))) = decided(gone, 0) else { panic!() };
+        let Step::Remove(Removal::Release(Some(note))) = decided(gone, 0) else { panic!() };
         assert!(note.message.contains("backups"), "{note:?}");
     }
 

@@ -85,6 +85,7 @@ fn steps(object: &GraphBackup) -> Vec<Step> {
         Step::DeleteJob(job("j")),
         Step::Succeed(point()),
         Step::Fail(ending()),
+        Step::Remove(Removal::Release(Some(note()))),
         Step::Remove(Removal::StopJob(job("j"))),
         Step::Remove(Removal::StartMember(to())),
         Step::Remove(Removal::Prune),
@@ -113,7 +114,8 @@ fn steps(object: &GraphBackup) -> Vec<Step> {
             | Step::Succeed(_)
             | Step::Fail(_)
             | Step::Remove(
-                Removal::StopJob(_)
+                Removal::Release(_)
+                | Removal::StopJob(_)
                 | Removal::StartMember(_)
                 | Removal::Prune
                 | Removal::Failed { .. }
@@ -219,6 +221,8 @@ fn the_table_of_the_module_holds() {
         "event ToolFailed, record",
         "event ToolFailed, replace status",
         "event TargetLocked, release locks, set finalizers",
+        // Nothing was looked at: what still works of the object keeps its lock.
+        "event TargetLocked, set finalizers",
         "unchanged?, create nightly-1a2b3-p",
         "event TargetLocked, delete j",
     ] {
