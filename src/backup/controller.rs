@@ -3,7 +3,7 @@
 use super::decide::{PRUNE_AGAIN, decide};
 use super::effects::{Plan, Settings, after_refusal, owner_of, plan};
 use super::finalizers::has_finalizer;
-use super::known::{Known, Over};
+use super::known::Known;
 use super::log::log_step;
 use super::observe::{Observer, observe};
 use super::points::Points;
@@ -13,7 +13,6 @@ use super::step::{Decision, ObjectStep, Removal, Step};
 use super::validate::ValidBackup;
 use super::watches::KnownBackups;
 use crate::api::{GraphBackup, GraphBackupStatus};
-use crate::controller::call::call;
 use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
 use crate::controller::lock::ClusterLocks;
 use crate::controller::metrics::Metrics;
@@ -26,7 +25,7 @@ use crate::discovery::Discovery;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -119,10 +118,9 @@ pub async fn pass(known: Arc<Known>, context: Arc<Context>) -> Result<Option<Dur
         Known::Unreadable { error, .. } => Err(error.as_str()),
         known => Ok(known),
     };
-    let work = async |known: &Known| match known {
-        Known::Open(object) => reconcile(object, &context).await,
-        Known::Over(over) if over.is_unsettled => Box::pin(settle(over, &context)).await,
-        Known::Over(_) | Known::Unreadable { .. } => Ok(Passed::default()),
+    let work = async |known: &Known| match known.with_work() {
+        Some(object) => reconcile(object, &context).await,
+        None => Ok(Passed::default()),
     };
     let kind = GraphBackup::kind(&());
     Box::pin(pass::pass((&kind, &known.key()), readable, &context.metrics, &context.pace, work)).await
@@ -131,15 +129,6 @@ pub async fn pass(known: Arc<Known>, context: Arc<Context>) -> Result<Option<Dur
 /// When a failed pass is repeated.
 pub fn retry_after(known: &Known, error: &EffectError, context: &Context) -> Duration {
     pass::retry_after(&known.key(), error, &context.pace)
-}
-
-/// The rest of the work on an object that is over, which is not kept whole.
-async fn settle(over: &Over, context: &Context) -> Result<Passed, EffectError> {
-    let backups: Api<GraphBackup> = Api::namespaced(context.client.clone(), &over.namespace);
-    match call("read a GraphBackup that is over", backups.get_opt(&over.name)).await? {
-        Some(object) => reconcile(&object, context).await,
-        None => Ok(Passed::default()),
-    }
 }
 
 /// From an object to what is done for it. The lines marked *client* read or write; the others are pure.

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub enum Known {
     /// Not over, or with the status of another object: whole.
     Open(Box<GraphBackup>),
-    /// Over. What is still to be done is decided from the object itself, which is read again.
+    /// Over.
     Over(Box<Over>),
     /// This version cannot read it.
     Unreadable {
@@ -31,9 +31,10 @@ pub struct Over {
     pub namespace: Box<str>,
     /// Name.
     pub name: Box<str>,
-    /// Whether there is work left all the same: it is deleted and its files have to be removed, or its finalizers are
-    /// not those that it should have.
-    pub is_unsettled: bool,
+    /// The whole object, if there is work left all the same: it is deleted and its files have to be removed, or its
+    /// finalizers are not those that it should have. It is not read again for that: in a namespace that goes away the
+    /// operator may not read any more.
+    pub unsettled: Option<Box<GraphBackup>>,
     /// The recovery point, if it succeeded.
     pub point: Option<KnownPoint>,
 }
@@ -77,6 +78,15 @@ impl Known {
         }
     }
 
+    /// The object, if a pass may have something to do for it.
+    pub fn with_work(&self) -> Option<&GraphBackup> {
+        match self {
+            Self::Open(object) => Some(object),
+            Self::Over(over) => over.unsettled.as_deref(),
+            Self::Unreadable { .. } => None,
+        }
+    }
+
     /// The object and its recovery point, if it has one.
     pub fn point(&self) -> Option<(&Over, &KnownPoint)> {
         match self {
@@ -102,9 +112,10 @@ impl Kept for Known {
         }
         let is_unsettled = !matches!(request(&object), Request::Object(ObjectStep::Nothing));
         let point = KnownPoint::of(&object);
-        let boxed = |field: Option<String>| field.unwrap_or_default().into_boxed_str();
-        let (namespace, name) = (boxed(object.metadata.namespace), boxed(object.metadata.name));
-        Self::Over(Box::new(Over { namespace, name, is_unsettled, point }))
+        let boxed = |field: &Option<String>| field.as_deref().unwrap_or_default().into();
+        let (namespace, name) = (boxed(&object.metadata.namespace), boxed(&object.metadata.name));
+        let unsettled = is_unsettled.then(|| Box::new(object));
+        Self::Over(Box::new(Over { namespace, name, unsettled, point }))
     }
 
     fn unreadable(metadata: ObjectMeta, error: String) -> Self {
@@ -112,7 +123,7 @@ impl Kept for Known {
     }
 
     fn is_settled(&self) -> bool {
-        matches!(self, Self::Over(over) if !over.is_unsettled)
+        matches!(self, Self::Over(over) if over.unsettled.is_none())
     }
 }
 
@@ -211,12 +222,14 @@ mod tests {
             wanted(object);
             has(object);
         };
-        assert!(known(both).is_settled());
+        assert!(known(both).is_settled() && known(both).with_work().is_none());
         let deleted = |object: &mut Value| {
             both(object);
             object["metadata"]["deletionTimestamp"] = json!("2026-11-24T07:00:00Z");
         };
         assert!(!known(deleted).is_settled());
+        // The whole object is there for the pass: in a namespace that goes away it could not be read again.
+        assert!(known(deleted).with_work().is_some_and(|object| object.metadata.finalizers.is_some()));
         assert!(known(deleted).point().is_some_and(|(_, point)| point.is_deleted));
         // What others hold up is theirs to let go.
         let theirs = |object: &mut Value| {
