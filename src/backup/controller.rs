@@ -135,7 +135,7 @@ pub fn retry_after(known: &Known, error: &EffectError, context: &Context) -> Dur
 async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Passed, EffectError> {
     let now = (context.clock)();
     let status = object.status.clone().unwrap_or_default();
-    let settings = context.settings(context.pace.is_due(&key(object)), now);
+    let settings = context.settings(context.pace.is_due(&key(&object.metadata)), now);
 
     let request = request(object);
     let world = observe(&context.observer(), object, &request, &status, now).await?; // client

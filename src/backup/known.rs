@@ -4,6 +4,7 @@ use super::foreign::foreign_status;
 use super::request::{Request, request};
 use super::step::ObjectStep;
 use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId, Target};
+use crate::controller::pass::key;
 use crate::controller::store::Kept;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -94,11 +95,6 @@ impl Known {
             Self::Open(_) | Self::Unreadable { .. } => None,
         }
     }
-}
-
-fn key(meta: &ObjectMeta) -> String {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    format!("{}/{}", text(&meta.namespace), text(&meta.name))
 }
 
 impl Kept for Known {

@@ -4,7 +4,7 @@ use super::call::CallError;
 use super::effects::EffectError;
 use super::metrics::Metrics;
 use super::pace::{Pace, RETRY, Told};
-use kube::{Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -55,6 +55,7 @@ pub fn retry_after(key: &str, error: &EffectError, pace: &Pace) -> Duration {
 }
 
 /// `<namespace>/<name>`.
-pub fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+pub fn key(meta: &ObjectMeta) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    format!("{}/{}", text(&meta.namespace), text(&meta.name))
 }
