@@ -174,7 +174,7 @@ fn a_further_run_that_only_finds_no_member_costs_nothing() {
     fs::write(scene.path("complaint"), "Couldn't connect to 'single://h:1'").unwrap();
     let seed = scene.backup("pod-1").published().seed.unwrap();
     assert_eq!(seed.state, SeedState::LastTransactionNotLogged);
-    assert!(seed.problem.unwrap().contains("brought nothing more: "));
+    assert!(seed.problem.unwrap().contains("the tool fetched nothing more: "));
 }
 
 #[test]
