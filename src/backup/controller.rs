@@ -145,7 +145,7 @@ async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Passed, Ef
     let decision = context.execute(object, &request, decision, plan, settings).await?; // client
 
     log_step(object, &decision, &context.metrics);
-    Ok(Passed { look_again: look_again(object, &decision.step), told })
+    Ok(Passed { look_again: look_again(object, &request, &decision.step), told })
 }
 
 impl Context {
@@ -197,7 +197,7 @@ fn told(before: &GraphBackupStatus, after: &GraphBackupStatus, step: &Step) -> T
 }
 
 /// When to look again after a step without any event.
-fn look_again(object: &GraphBackup, step: &Step) -> Option<Duration> {
+fn look_again(object: &GraphBackup, request: &Request, step: &Step) -> Option<Duration> {
     let over = object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal);
     match step {
         Step::Wait(waiting) => Some(waiting.look_again),
@@ -212,8 +212,12 @@ fn look_again(object: &GraphBackup, step: &Step) -> Option<Duration> {
         Step::Remove(Removal::StopJob(_)) => Some(STOPPING),
         Step::Remove(Removal::Failed { .. }) => Some(PRUNE_AGAIN),
         Step::Remove(Removal::Wait(wait)) => Some(*wait),
-        Step::OpenAttempt { .. }
-        | Step::CopyMember(_)
+        // The record brings no pass, and a pod that does not start no change.
+        Step::OpenAttempt { .. } => match request {
+            Request::Backup(backup) => Some(AFTER_A_WRITE.min(backup.pod_start_deadline)),
+            Request::Removal(_) | Request::Object(_) => None,
+        },
+        Step::CopyMember(_)
         | Step::RecreateJob(_)
         | Step::RecreateCheck
         | Step::StartMember(_)

@@ -34,11 +34,12 @@
 
 use super::build;
 use super::decide::inspection::unanswered;
+use super::decide::wait::lock_held;
 use super::event::event;
 use super::finalizers::other_finalizers;
 use super::request::Request;
 use super::status;
-use super::step::{Decision, Ending, ObjectStep, Refusal, Removal, Step};
+use super::step::{self, Decision, Ending, ObjectStep, Refusal, Removal, Step};
 use super::validate::ValidBackup;
 use crate::api::{Attempt, GraphBackup, GraphBackupStatus, Inspection, Kind, Owner, Reason, now_seconds};
 use crate::contract::task::Task;
@@ -79,12 +80,12 @@ pub fn plan(
 ) -> Result<Plan, serde_json::Error> {
     let before = object.status.clone().unwrap_or_default();
     match request {
-        Request::Removal(backup) | Request::Backup(backup) => step(object, backup, &before, decision, settings),
+        Request::Removal(backup) | Request::Backup(backup) => effects_of(object, backup, &before, decision, settings),
         Request::Object(step) => Ok(Plan { effects: object_effects(object, step, settings)?, status: before }),
     }
 }
 
-/// Makes the effects that follow when the API server refuses one of the effects before.
+/// Makes the effects that follow when one of the effects before is refused. `status` is the one that they would have left.
 pub fn after_refusal(
     object: &GraphBackup,
     backup: &ValidBackup,
@@ -93,18 +94,22 @@ pub fn after_refusal(
     settings: Settings<'_>,
 ) -> Result<(Decision, Plan), serde_json::Error> {
     let (refusal, message) = refused;
+    let unchanged = object.status.clone().unwrap_or_default();
+    // The lock comes before the record.
+    let status = if matches!(refusal, Refusal::LockHeld) { &unchanged } else { status };
     let step = match refusal {
+        Refusal::LockHeld => Step::Wait(lock_held(message, step::look_again(status, settings.now))),
         Refusal::CloseAttempt(reason) => Step::CloseAttempt(Ending::new(*reason, message)),
         Refusal::Unanswered(inspection) => {
             Step::Unanswered(Box::new(unanswered(inspection, message, now_seconds(settings.now))), None)
         }
     };
     let decision = Decision::from(step);
-    let plan = self::step(object, backup, status, &decision, settings)?;
+    let plan = effects_of(object, backup, status, &decision, settings)?;
     Ok((decision, plan))
 }
 
-fn step(
+fn effects_of(
     object: &GraphBackup,
     backup: &ValidBackup,
     before: &GraphBackupStatus,
@@ -170,7 +175,8 @@ impl Made<'_> {
 
     fn open_attempt(&self, attempt: &Attempt, take_lock: bool) -> Result<Vec<Effect<Refusal>>, serde_json::Error> {
         let task = if attempt.stopped.is_some() { Task::Check } else { Task::Backup };
-        let lock = take_lock.then_some([Effect::RequireUnchanged, Effect::TakeLock(attempt.store_id)]);
+        let take = || Effect::TakeLock { store: attempt.store_id, held: Refusal::LockHeld };
+        let lock = take_lock.then(|| [Effect::RequireUnchanged, take()]);
         let job = self.intended(self.attempt_job(attempt, task)?)?;
         Ok(lock.into_iter().flatten().chain(job).collect())
     }

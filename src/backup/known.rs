@@ -25,6 +25,19 @@ pub enum Known {
     },
 }
 
+/// Whether a change of an object brings a pass. The record of an attempt that was just opened brings none: the next step
+/// depends on the attempt's Job, which does not exist before the record.
+pub fn brings_a_pass(before: Option<&Known>, after: &Known) -> bool {
+    let (Some(before), Some(after)) = (before.and_then(Known::open), after.open()) else { return true };
+    let attempts = |object: &GraphBackup| object.status.iter().map(|status| status.attempts.len()).sum::<usize>();
+    let open = after.status.as_ref().and_then(GraphBackupStatus::open_attempt);
+    let only_opened = attempts(after) > attempts(before)
+        && open.is_some_and(|attempt| attempt.stopped.is_none())
+        && ObjectMeta { resource_version: None, ..before.metadata.clone() }
+            == ObjectMeta { resource_version: None, ..after.metadata.clone() };
+    !only_opened
+}
+
 /// What is kept of a backup that is over: a few hundred bytes.
 #[derive(Debug)]
 pub struct Over {
@@ -154,7 +167,9 @@ impl KnownPoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::to_kubernetes;
     use crate::backup::finalizers::FILES_FINALIZER;
+    use crate::backup::testing::{at, backup};
     use serde_json::{Value, json};
 
     const STORE: &str = "0000000000000001-0000000000000002";
@@ -200,6 +215,34 @@ mod tests {
         let foreign = known(|object| object["status"]["uid"] = json!("theirs"));
         assert!(matches!(foreign, Known::Open(_)) && !foreign.is_settled());
         assert!(foreign.point().is_none());
+    }
+
+    #[test]
+    fn the_record_of_an_opened_attempt_brings_no_pass() {
+        let known = |opened: bool, change: fn(&mut GraphBackup)| {
+            let mut object = if opened { backup().attempted().object() } else { backup().object() };
+            object.metadata.resource_version = Some(if opened { "8" } else { "7" }.to_owned());
+            change(&mut object);
+            Known::keep(object)
+        };
+        let (before, after) = (known(false, |_| {}), known(true, |_| {}));
+        assert!(!brings_a_pass(Some(&before), &after));
+        // A new object, one that was open before, and everything else that changed with it.
+        assert!(brings_a_pass(None, &after));
+        assert!(brings_a_pass(Some(&after), &after));
+        let changes: [fn(&mut GraphBackup); 3] = [
+            |object| object.metadata.deletion_timestamp = Some(to_kubernetes(at(9))),
+            |object| object.metadata.finalizers = Some(vec!["example.com/theirs".to_owned()]),
+            |object| object.status.as_mut().unwrap().attempts[0].completion_time = Some(at(9)),
+        ];
+        for change in changes {
+            assert!(brings_a_pass(Some(&before), &known(true, change)));
+        }
+        // The member of a cold backup has to be looked at meanwhile.
+        let stops = json!({"pod": "neo4j-2", "memberId": 3, "statefulSetUid": "u", "generation": 1, "replicas": 3});
+        let mut cold = backup().cold().attempted().object();
+        cold.status.as_mut().unwrap().attempts[0].stopped = Some(serde_json::from_value(stops).unwrap());
+        assert!(brings_a_pass(Some(&before), &Known::keep(cold)));
     }
 
     #[test]

@@ -3,16 +3,17 @@
 use super::decide::attempt_due;
 use super::points::Points;
 use super::request::Request;
+use super::status::waits_for;
 use super::validate::{ValidBackup, Work};
 use super::world::{Adoption, Candidate, DeletionView, LockState, Open, Prerequisites, Remains, Stopping, World};
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, check_job, prune_job};
 use crate::api::{
-    Attempt, BackupType, Cold, GraphBackup, GraphBackupStatus, Kind, Mastership, Owner, ProbeMark, StoppedMember,
-    StoreId,
+    Attempt, BackupType, Cold, GraphBackup, GraphBackupStatus, Kind, Mastership, Owner, ProbeMark, Reason,
+    StoppedMember, StoreId,
 };
 use crate::contract::task::Task;
 use crate::controller::call::{CallError, call, list};
-use crate::controller::job::{JobRef, JobState, created, finished, is_working, job_ref, summarize, to_chrono};
+use crate::controller::job::{JobRef, JobState, created, finished, is_over, is_working, job_ref, summarize, to_chrono};
 use crate::controller::lock::{ClusterLocks, HeldLock, Lock};
 use crate::discovery::{Discovery, DiscoveryError, Located};
 use crate::members::choose;
@@ -132,7 +133,7 @@ async fn observe_idle<'a>(
         missing = missing_member(observer, backup, attempt).await?;
     }
     let due = leftover.is_none() && member.is_none() && attempt_due(backup, status, now);
-    let prerequisites = if due { Some(prerequisites(observer, backup).await?) } else { None };
+    let prerequisites = if due { Some(prerequisites(observer, backup, status).await?) } else { None };
     Ok(World::Idle { leftover, member, missing, prerequisites })
 }
 
@@ -195,10 +196,6 @@ async fn is_registered(
 /// Whether a pod of an attempt's Jobs is not over yet.
 async fn has_live_pod(client: &Client, backup: &ValidBackup, attempt: &Attempt, task: Task) -> Result<bool, CallError> {
     let pods = pods(client, backup, &selector(backup, attempt, task)).await?;
-    let is_over = |pod: &Pod| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
     Ok(!pods.iter().all(is_over))
 }
 
@@ -222,7 +219,11 @@ async fn leftover_job(client: &Client, backup: &ValidBackup, attempt: &Attempt) 
     Ok(None)
 }
 
-async fn prerequisites(observer: &Observer<'_>, backup: &ValidBackup) -> Result<Prerequisites, CallError> {
+async fn prerequisites(
+    observer: &Observer<'_>,
+    backup: &ValidBackup,
+    status: &GraphBackupStatus,
+) -> Result<Prerequisites, CallError> {
     if !has_claim(observer.client, backup).await? {
         return Ok(Prerequisites::ClaimMissing);
     }
@@ -237,10 +238,10 @@ async fn prerequisites(observer: &Observer<'_>, backup: &ValidBackup) -> Result<
             Choice::Nobody(why) => return Ok(why),
         }
     }
-    let lock = match observer.locks.look(located.store_id, &backup.owner).await? {
-        Lock::Free => LockState::Free,
-        Lock::Ours => LockState::Ours,
-        Lock::Held(held) => examine_holder(observer.client, held).await?,
+    let lock = if status.attempts.is_empty() && !waits_for(status, Reason::WaitingForLock) {
+        LockState::NotObserved
+    } else {
+        observe_lock(observer, backup, located.store_id).await?
     };
     let parent = match backup.backup_type {
         BackupType::Full => None,
@@ -287,11 +288,17 @@ async fn choose_member(
     Ok(Choice::Member(choose::to_be_stopped(&candidate, id), located))
 }
 
+async fn observe_lock(observer: &Observer<'_>, backup: &ValidBackup, store: StoreId) -> Result<LockState, CallError> {
+    match observer.locks.look(store, &backup.owner).await? {
+        Lock::Free => Ok(LockState::Free),
+        Lock::Ours => Ok(LockState::Ours),
+        Lock::Held(held) => examine_holder(observer.client, held).await,
+    }
+}
+
 /// Whether a lock's holder still needs it: an object that is gone or over, and has neither a Job nor a pod that works, does not.
 async fn examine_holder(client: &Client, held: HeldLock) -> Result<LockState, CallError> {
-    let Some(holder) = &held.holder else {
-        return Ok(LockState::Held(format!("{}, the holder of Lease {},", held.identity, held.name)));
-    };
+    let Some(holder) = &held.holder else { return Ok(LockState::Held(held.to_string())) };
     match user_of_lock(client, holder).await {
         Ok(None) => Ok(LockState::Abandoned(held)),
         Ok(Some(user)) => Ok(LockState::Held(user)),

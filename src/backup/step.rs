@@ -131,9 +131,11 @@ pub struct Note {
     pub message: String,
 }
 
-/// What it means that the API server refuses an effect.
+/// What it means that an effect is refused.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
+    /// Another object has the lock: the backup waits for it.
+    LockHeld,
     /// The attempt has failed with this reason: nothing of it has run.
     CloseAttempt(Reason),
     /// The inspection got no answer.

@@ -1,10 +1,11 @@
 //! What the `GraphBackup` controller watches, and which object gets a pass after a change.
 
-use super::known::Known;
+use super::known::{Known, brings_a_pass};
 use super::points::{Points, adoptions_ahead, newest_parent, taken_by};
 use super::validate::ValidBackup;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::{GraphBackup, Parent, StoreId};
+use crate::controller::progress::{Part, Progress};
 use crate::controller::queue::Queue;
 use crate::controller::store::{Item, Kept, Key, Scope, Store};
 use crate::controller::watch::{Sink, Watches};
@@ -12,8 +13,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::core::PartialObjectMeta;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +29,8 @@ impl KnownBackups {
     /// Watches the objects, their Jobs and their pods, until the future is dropped.
     pub async fn follow(&self, watches: &Watches) {
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
-        let jobs = Arc::new(Parts::<OwnerOfJob>::of(self));
-        let pods = Arc::new(Parts::<OwnerOfPod>::of(self));
+        let jobs = Arc::new(Parts::<KnownJob>::of(self));
+        let pods = Arc::new(Parts::<KnownPod>::of(self));
         futures::join!(
             watches.follow("", Arc::new(self.clone())),
             watches.follow(&ours, jobs),
@@ -66,9 +65,12 @@ impl Sink for KnownBackups {
     }
 
     fn changed(&self, round: u64, item: Item<Known>) {
-        let key = item.key.clone();
+        let (key, after) = (item.key.clone(), Arc::clone(&item.kept));
+        let before = self.store.get(&key);
         self.store.put(round, item);
-        self.trigger(key);
+        if brings_a_pass(before.as_deref(), &after) {
+            self.trigger(key);
+        }
     }
 
     fn removed(&self, item: Item<Known>) {
@@ -90,71 +92,75 @@ impl Points for Store<Known> {
     }
 }
 
-/// What is kept of a Job: the name of the `GraphBackup` that owns it.
-struct OwnerOfJob(Option<String>);
+/// What is kept of a Job: the `GraphBackup` that owns it, and how far it has come.
+struct KnownJob(Option<String>, Progress);
 
-/// What is kept of a pod: the name of the `GraphBackup` that its label names.
-struct OwnerOfPod(Option<String>);
+/// What is kept of a pod: the `GraphBackup` that its label names, and how far it has come.
+struct KnownPod(Option<String>, Progress);
 
-/// Something of which only the `GraphBackup` that it belongs to matters.
-trait Part: Kept {
-    fn owner(&self) -> Option<&str>;
-}
+impl Kept for KnownJob {
+    type Object = Job;
 
-impl Kept for OwnerOfJob {
-    type Object = PartialObjectMeta<Job>;
-    const METADATA_ONLY: bool = true;
-
-    fn keep(job: PartialObjectMeta<Job>) -> Self {
-        let owners = job.metadata.owner_references.into_iter().flatten();
-        let kind = GraphBackup::kind(&());
-        Self(
-            owners
-                .into_iter()
-                .find(|owner| owner.kind == kind && owner.controller == Some(true))
-                .map(|owner| owner.name),
-        )
+    fn keep(job: Job) -> Self {
+        let progress = Progress::of_job(&job);
+        let (kind, owners) = (GraphBackup::kind(&()), job.metadata.owner_references);
+        let owner = owners.into_iter().flatten().find(|owner| owner.kind == kind && owner.controller == Some(true));
+        Self(owner.map(|owner| owner.name), progress)
     }
 
     fn unreadable(_: ObjectMeta, _: String) -> Self {
-        Self(None)
+        Self(None, Progress::default())
     }
 }
 
-impl Part for OwnerOfJob {
+impl Part for KnownJob {
     fn owner(&self) -> Option<&str> {
         self.0.as_deref()
     }
+
+    fn progress(&self) -> Progress {
+        self.1
+    }
 }
 
-impl Kept for OwnerOfPod {
-    type Object = PartialObjectMeta<Pod>;
-    const METADATA_ONLY: bool = true;
+impl Kept for KnownPod {
+    type Object = Pod;
 
-    fn keep(pod: PartialObjectMeta<Pod>) -> Self {
-        Self(pod.metadata.labels.and_then(|mut labels| labels.remove(BACKUP_LABEL)))
+    fn keep(pod: Pod) -> Self {
+        let progress = Progress::of_pod(&pod);
+        Self(pod.metadata.labels.and_then(|mut labels| labels.remove(BACKUP_LABEL)), progress)
     }
 
     fn unreadable(_: ObjectMeta, _: String) -> Self {
-        Self(None)
+        Self(None, Progress::default())
     }
 }
 
-impl Part for OwnerOfPod {
+impl Part for KnownPod {
     fn owner(&self) -> Option<&str> {
         self.0.as_deref()
     }
+
+    fn progress(&self) -> Progress {
+        self.1
+    }
 }
 
-/// Takes Jobs or pods: nothing is stored of them, each change brings a pass over the object that they belong to.
+/// Takes Jobs or pods: each that has come further, or is gone, brings a pass over the object that it belongs to.
 struct Parts<T> {
     backups: KnownBackups,
-    of: PhantomData<fn() -> T>,
+    known: Store<T>,
 }
 
-impl<T> Parts<T> {
+impl<T: Part> Parts<T> {
     fn of(backups: &KnownBackups) -> Self {
-        Self { backups: backups.clone(), of: PhantomData }
+        Self { backups: backups.clone(), known: Store::default() }
+    }
+
+    fn trigger(&self, item: &Item<T>) {
+        if let Some(name) = item.kept.owner() {
+            self.backups.trigger(Key { namespace: item.key.namespace.clone(), name: name.to_owned() });
+        }
     }
 }
 
@@ -162,22 +168,27 @@ impl<T: Part> Sink for Parts<T> {
     type Kept = T;
 
     fn begin_list(&self) -> u64 {
-        0
+        self.known.begin_list()
     }
 
     fn listed(&self, round: u64, item: Item<T>) {
         self.changed(round, item);
     }
 
-    fn end_list(&self, _: &Scope, _: u64) {}
+    fn end_list(&self, scope: &Scope, round: u64) {
+        self.known.end_list(scope, round);
+    }
 
-    fn changed(&self, _: u64, item: Item<T>) {
-        if let Some(name) = item.kept.owner() {
-            self.backups.trigger(Key { namespace: item.key.namespace.clone(), name: name.to_owned() });
+    fn changed(&self, round: u64, item: Item<T>) {
+        let before = self.known.get(&item.key).map(|known| known.progress()).unwrap_or_default();
+        self.known.put(round, item.clone());
+        if item.kept.progress() != before {
+            self.trigger(&item);
         }
     }
 
     fn removed(&self, item: Item<T>) {
-        self.changed(0, item);
+        self.known.remove(&item.key);
+        self.trigger(&item);
     }
 }

@@ -106,6 +106,8 @@ pub struct Candidate {
 /// Who holds the lock of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockState {
+    /// Not looked at: before the first attempt, taking it tells.
+    NotObserved,
     /// Nobody.
     Free,
     /// This backup, since an earlier attempt.

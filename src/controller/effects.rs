@@ -22,7 +22,7 @@ use std::fmt::Debug;
 /// Field manager of status writes.
 const STATUS_MANAGER: &str = "graph-backup-operator-status";
 
-/// One write, or a check right before one. `R` says what a refusal by the API server means to the controller.
+/// One write, or a check right before one. `R` says what a refusal means to the controller.
 ///
 /// A refusal of an effect that carries no such meaning is an error, and the pass is repeated with backoff. The exceptions are
 /// named at the effects that they belong to.
@@ -30,8 +30,13 @@ const STATUS_MANAGER: &str = "graph-backup-operator-status";
 pub enum Effect<R> {
     /// Fail with [`CallError::Conflict`] unless the object is as it was read.
     RequireUnchanged,
-    /// Take the lock of the cluster with this store id.
-    TakeLock(StoreId),
+    /// Take the lock of a cluster.
+    TakeLock {
+        /// Identity of the cluster's store.
+        store: StoreId,
+        /// What it means that another object has it; that object is named in the words of the refusal.
+        held: R,
+    },
     /// Delete every lock that the object holds. A refusal is logged: a lost right must not keep a verdict from the object, and
     /// whoever needs the lock next finds it abandoned.
     ReleaseLocks,
@@ -85,9 +90,6 @@ pub enum EffectError {
     /// Something that is written cannot be encoded as JSON.
     #[error("failed to encode what is written: {0}")]
     Encode(#[from] serde_json::Error),
-    /// Another object has taken the cluster's lock since it was read.
-    #[error("failed to take the lock of the cluster: another object was faster")]
-    LockTaken,
     /// This process is not the leader any more.
     #[error("failed to continue: this replica is no longer the leader")]
     NotLeading,
@@ -99,7 +101,6 @@ impl EffectError {
         match self {
             Self::Call(error) => error.category(),
             Self::Encode(_) => "bug",
-            Self::LockTaken => "conflict",
             Self::NotLeading => "not_leading",
         }
     }
@@ -110,11 +111,11 @@ impl EffectError {
 pub enum Outcome<R> {
     /// All were executed.
     Done,
-    /// The API server refused one whose refusal has a meaning; the ones after it were not executed.
+    /// One was refused whose refusal has a meaning; the ones after it were not executed.
     Refused {
         /// What it means.
         refusal: R,
-        /// The API server's words.
+        /// The API server's words, or who has the lock.
         message: String,
         /// Version of the object after the effects before it.
         resource_version: String,
@@ -188,11 +189,14 @@ impl<K> Run<'_, K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    /// Executes one effect. A refusal that has a meaning is given back with the API server's words.
+    /// Executes one effect. A refusal that has a meaning is given back with its words.
     async fn effect<R>(&mut self, effect: Effect<R>) -> Result<Option<(R, String)>, EffectError> {
         match effect {
             Effect::RequireUnchanged => self.require_unchanged().await?,
-            Effect::TakeLock(store) => self.take_lock(store).await?,
+            Effect::TakeLock { store, held } => {
+                let other = self.executor.locks.take(store, self.subject.owner, self.now).await?;
+                return Ok(other.map(|lock| (held, lock.to_string())));
+            }
             Effect::ReleaseLocks => self.release_locks().await?,
             Effect::DeleteLock(lock) => self.executor.locks.delete(&lock).await?,
             Effect::CreateEvent(event) => self.create_event(&event).await?,
@@ -217,14 +221,6 @@ where
             Ok(())
         } else {
             Err(CallError::Conflict { action })
-        }
-    }
-
-    async fn take_lock(&self, store: StoreId) -> Result<(), EffectError> {
-        match self.executor.locks.take(store, self.subject.owner, self.now).await {
-            Ok(()) => Ok(()),
-            Err(CallError::Exists { .. }) => Err(EffectError::LockTaken),
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -159,10 +159,15 @@ fn has_run(job: &Job) -> bool {
     counted || noted || ending
 }
 
+/// Whether a pod has ended, with all its containers.
+pub fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// Whether the agent of a pod may still work: it has not ended, and neither has the pod.
 pub fn is_working(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed")) && terminated(pod).is_none()
+    !is_over(pod) && terminated(pod).is_none()
 }
 
 fn agent_container(pod: &Pod) -> Option<&ContainerStatus> {

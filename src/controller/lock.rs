@@ -12,6 +12,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
+use std::fmt;
 
 /// Label with the UID of the object that holds the lock.
 pub const HOLDER_UID_LABEL: &str = "graphbackup.dev/holder-uid";
@@ -40,6 +41,16 @@ pub struct HeldLock {
     pub holder: Option<Owner>,
 }
 
+/// Who holds it, for people.
+impl fmt::Display for HeldLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.holder {
+            Some(holder) => holder.fmt(f),
+            None => write!(f, "{}, the holder of Lease {},", self.identity, self.name),
+        }
+    }
+}
+
 /// The locks of one operator.
 #[derive(Clone)]
 pub struct ClusterLocks {
@@ -63,15 +74,17 @@ impl ClusterLocks {
         Ok(lease.map_or(Lock::Free, |lease| seen(lease, asker)))
     }
 
-    /// Takes the lock. [`CallError::Exists`] when somebody was faster.
-    pub async fn take(&self, store: StoreId, taker: &Owner, now: DateTime<Utc>) -> Result<(), CallError> {
+    /// Takes the lock, or gives the one that another object holds. [`CallError::Conflict`] where that one has just been
+    /// released.
+    pub async fn take(&self, store: StoreId, taker: &Owner, now: DateTime<Utc>) -> Result<Option<HeldLock>, CallError> {
         let lease = lease(&self.namespace, store, taker, now);
         match call("create the Lease of a cluster", self.leases().create(&PostParams::default(), &lease)).await {
-            Ok(_) => Ok(()),
-            // The answer to an earlier request of ours may have been lost.
+            Ok(_) => Ok(None),
             Err(CallError::Exists { action }) => match self.look(store, taker).await? {
-                Lock::Ours => Ok(()),
-                Lock::Free | Lock::Held(_) => Err(CallError::Exists { action }),
+                // The answer to an earlier request of ours may have been lost.
+                Lock::Ours => Ok(None),
+                Lock::Held(lock) => Ok(Some(lock)),
+                Lock::Free => Err(CallError::Conflict { action }),
             },
             Err(error) => Err(error),
         }

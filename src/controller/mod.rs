@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod pace;
 pub mod pass;
 pub mod pod;
+pub mod progress;
 pub mod queue;
 pub mod store;
 pub mod watch;

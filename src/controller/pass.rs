@@ -44,8 +44,8 @@ pub async fn pass<T>(
 
 /// When a failed pass over the object with this key is repeated.
 pub fn retry_after(key: &str, error: &EffectError, pace: &Pace) -> Duration {
-    if let EffectError::LockTaken | EffectError::Call(CallError::Conflict { .. }) = error {
-        // The object was newer than the cache, or another one was faster: the next look shows it.
+    if let EffectError::Call(CallError::Conflict { .. }) = error {
+        // The object was newer than the cache: the next look shows it.
         tracing::debug!(object = key, %error, "pass repeated");
         return RETRY.0;
     }

@@ -62,10 +62,8 @@ impl fmt::Display for Scope {
 
 /// What is kept of the objects of a kind.
 pub trait Kept: Send + Sync + Sized + 'static {
-    /// The object as the API server sends it. With `PartialObjectMeta` it is asked for the metadata only.
+    /// The object as the API server sends it.
     type Object: Resource<DynamicType = ()> + DeserializeOwned;
-    /// Whether the API server is asked for the metadata only.
-    const METADATA_ONLY: bool = false;
 
     /// Takes what is needed later. The object has no managed fields.
     fn keep(object: Self::Object) -> Self;

@@ -123,7 +123,7 @@ enum Broken {
 struct Page<T: Kept> {
     #[serde(default)]
     metadata: ListMeta,
-    /// An empty list of metadata has none.
+    /// Go writes an empty list as `null` now and then.
     items: Option<Vec<Item<T>>>,
 }
 
@@ -187,9 +187,7 @@ impl<S: Sink> Watch<S> {
 
     /// Reads one page and hands its objects on.
     async fn page(&self, params: &ListParams, round: u64) -> Result<ListMeta, Broken> {
-        let request = Request::new(&self.path);
-        let request = if S::Kept::METADATA_ONLY { request.list_metadata(params) } else { request.list(params) };
-        let request = request.map_err(|error| Broken::Failed(error.to_string()))?;
+        let request = Request::new(&self.path).list(params).map_err(|error| Broken::Failed(error.to_string()))?;
         // Never closed.
         let _one_of_few = self.lists.acquire().await;
         let page = timeout(PAGE_BOUND, self.client.request::<Page<S::Kept>>(request)).await;
@@ -211,12 +209,7 @@ impl<S: Sink> Watch<S> {
             bookmarks: true,
             ..WatchParams::default()
         };
-        let request = Request::new(&self.path);
-        let request = if S::Kept::METADATA_ONLY {
-            request.watch_metadata(&params, &position.version)
-        } else {
-            request.watch(&params, &position.version)
-        };
+        let request = Request::new(&self.path).watch(&params, &position.version);
         let request = request.map_err(|error| Broken::Failed(error.to_string()))?;
         let events = timeout(START_BOUND, self.client.request_events::<Item<S::Kept>>(request)).await;
         let events = events.map_err(|_| late("start a watch", START_BOUND))?.map_err(classify)?;

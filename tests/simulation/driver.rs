@@ -1,6 +1,6 @@
 //! Runs a controller against the API server until nothing is left to do: pass by pass, in virtual time.
 
-use crate::apiserver::{ApiServer, ChangeType, Check, Key, Object, Record, Refuses, Signal, Store};
+use crate::apiserver::{ApiServer, Change, ChangeType, Check, Key, Object, Record, Refuses, Signal, Store};
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::join::{Known, Moment, Rest};
@@ -54,8 +54,8 @@ pub trait Subject: Sized {
     fn pass(process: &Self::Process, object: &Object) -> BoxFuture<'static, After>;
     /// The kind that gets passes.
     fn kind(&self) -> &'static str;
-    /// The object that a change triggers a pass of.
-    fn triggered_by(&self, changed: &Value) -> Option<Key>;
+    /// The object that a change triggers a pass of; `before` is what was changed, if it was there.
+    fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<Key>;
     /// When the world changes next by itself, since the beginning.
     fn next(&self) -> Option<Duration>;
     /// Lets everything happen in the world that is due.
@@ -289,11 +289,13 @@ impl<'a, S: Subject> Driver<'a, S> {
     fn world_acts(&mut self) {
         let changes = self.server.with(|store| {
             self.subject.act(store);
-            store.changes_since(self.state.seen).map(<[_]>::to_vec).unwrap_or_default()
+            let changes = store.changes_since(self.state.seen).unwrap_or_default().iter();
+            let with_before = changes.map(|change| (store.before(change).map(Arc::clone), change.clone()));
+            with_before.collect::<Vec<_>>()
         });
-        for change in changes {
+        for (before, change) in changes {
             self.state.seen = change.version;
-            let Some(key) = self.subject.triggered_by(&change.object) else { continue };
+            let Some(key) = self.subject.triggered_by(before.as_deref(), &change) else { continue };
             let root = change.object["kind"] == self.subject.kind();
             let created = root && change.what == ChangeType::Added;
             // A watch never loses a whole object: kube lists again when it breaks.

@@ -8,7 +8,7 @@ use crate::backup::step::{Note, Pass, Removal, Step};
 use crate::backup::world::{DeletionView, Remains};
 use crate::contract::task::Task;
 use crate::contract::verdict::Verdict;
-use crate::controller::job::{JobState, PodStart};
+use crate::controller::job::{JobRef, JobState, PodStart};
 use crate::controller::pace::since;
 use crate::members::replicas::put_back;
 use std::time::Duration;
@@ -26,7 +26,9 @@ pub(super) fn next(pass: &Pass<'_>, view: DeletionView) -> Step {
         DeletionView::Remains(remains) => *remains,
     };
     if let Some(job) = remains.working.first() {
-        return Step::Remove(Removal::StopJob(job.clone()));
+        // It may have published after the files were removed: they are removed again. The Job that removed them goes first,
+        // so that its verdict does not outlive the one that it says nothing about.
+        return Step::Remove(Removal::StopJob(removes(&remains).unwrap_or(job).clone()));
     }
     if let Some(to) = remains.member.as_ref().and_then(|(stopped, seen)| put_back(stopped, seen)) {
         if remains.registered && since(remains.deleted, pass.now) < cold::RELEASE_WAIT {
@@ -38,6 +40,12 @@ pub(super) fn next(pass: &Pass<'_>, view: DeletionView) -> Step {
         DeletionPolicy::Retain => release(None),
         DeletionPolicy::Delete => remove_files(pass, remains),
     }
+}
+
+/// The Job that removes the files, if it is ours.
+fn removes(remains: &Remains) -> Option<&JobRef> {
+    let is_ours = !matches!(remains.prune, JobState::Foreign);
+    remains.prune_job.as_ref().filter(|_| is_ours).map(|(job, _)| job)
 }
 
 const fn release(note: Option<Note>) -> Step {
@@ -123,6 +131,14 @@ mod tests {
         let working = vec![job("nightly-1a2b3-1")];
         let remains = Remains { working, ..remains(JobState::Absent) };
         assert_eq!(decided(remains, 0), Step::Remove(Removal::StopJob(job("nightly-1a2b3-1"))));
+    }
+
+    #[test]
+    fn a_job_that_a_leader_before_created_late_voids_the_removal() {
+        let late = |prune| Remains { working: vec![job("nightly-1a2b3-1")], ..remains(prune) };
+        let stops = |prune| decided(late(prune), 9);
+        assert_eq!(stops(ended(Verdict::Pruned)), Step::Remove(Removal::StopJob(job("nightly-1a2b3-p"))));
+        assert_eq!(stops(JobState::Foreign), Step::Remove(Removal::StopJob(job("nightly-1a2b3-1"))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! No attempt is open: whether one may start, and what it copies. Pure.
 
-use super::wait::claim_missing;
+use super::wait::{claim_missing, lock_held};
 use crate::api::{Attempt, BackupType, GraphBackupStatus, Reason, Remedy, names, now_seconds};
 use crate::backup::step::{Ending, Pass, Step, Waiting, deadline_left, look_again, out_of_time, parse_reason};
 use crate::backup::validate::ValidBackup;
@@ -69,16 +69,10 @@ pub(super) fn decide_idle(pass: &Pass<'_>, prerequisites: Option<Prerequisites>)
 /// The database is found: is it free, and what is copied?
 fn decide_start(pass: &Pass<'_>, candidate: Candidate, look_again: Duration) -> Step {
     let take_lock = match &candidate.lock {
-        LockState::Free => true,
+        LockState::NotObserved | LockState::Free => true,
         LockState::Ours => false,
         LockState::Abandoned(lock) => return Step::BreakLock(lock.clone()),
-        LockState::Held(holder) => {
-            return Step::Wait(Waiting {
-                reason: Reason::WaitingForLock,
-                message: format!("{holder} is using this cluster; this backup starts when it finishes"),
-                look_again,
-            });
-        }
+        LockState::Held(holder) => return Step::Wait(lock_held(holder, look_again)),
     };
     if pass.backup.backup_type == BackupType::Incremental && candidate.parent.is_none() {
         let message = format!(

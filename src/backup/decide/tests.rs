@@ -468,7 +468,9 @@ fn parent() -> Parent {
 #[test]
 fn the_lock_of_the_cluster_is_taken_once_and_waited_for() {
     let decided = |lock| decided(&backup(), &GraphBackupStatus::default(), candidate(lock, None), at(0)).step;
-    assert!(matches!(decided(LockState::Free), Step::OpenAttempt { take_lock: true, .. }));
+    for free in [LockState::NotObserved, LockState::Free] {
+        assert!(matches!(decided(free), Step::OpenAttempt { take_lock: true, .. }));
+    }
     assert!(matches!(decided(LockState::Ours), Step::OpenAttempt { take_lock: false, .. }));
     let Step::Wait(waiting) = decided(LockState::Held("GraphBackup graph/other".into())) else { panic!() };
     assert_eq!(waiting.reason, Reason::WaitingForLock);

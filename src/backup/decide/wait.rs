@@ -21,6 +21,15 @@ pub(super) fn claim_missing(backup: &ValidBackup, look_again: Duration) -> Waiti
     }
 }
 
+/// `holder`, in words, has the lock of the cluster.
+pub fn lock_held(holder: &str, look_again: Duration) -> Waiting {
+    Waiting {
+        reason: Reason::WaitingForLock,
+        message: format!("{holder} is using this cluster; this backup starts when it finishes"),
+        look_again,
+    }
+}
+
 /// What an open attempt is doing.
 pub fn running(status: &GraphBackupStatus) -> Waiting {
     let message = match status.attempts.last() {

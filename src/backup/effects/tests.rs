@@ -151,7 +151,7 @@ fn clone(step: &Step) -> Step {
 fn describe(effects: &[Effect<Refusal>]) -> String {
     let words = effects.iter().map(|effect| match effect {
         Effect::RequireUnchanged => "unchanged?".to_owned(),
-        Effect::TakeLock(_) => "take lock".to_owned(),
+        Effect::TakeLock { .. } => "take lock".to_owned(),
         Effect::ReleaseLocks => "release locks".to_owned(),
         Effect::DeleteLock(_) => "delete lock".to_owned(),
         Effect::CreateEvent(event) => format!("event {}", event.reason.as_deref().unwrap_or_default()),
@@ -255,10 +255,25 @@ fn a_refusal_says_what_it_means_to_the_attempt() {
     let object = opened();
     let valid = validate(&object).unwrap();
     let status = object.status.clone().unwrap();
-    let after = |refusal| after_refusal(&object, &valid, &status, (&refusal, "quota"), SETTINGS()).unwrap();
+    let opened =
+        Step::OpenAttempt { attempt: Box::new(Attempt { number: 2, ..status.attempts[0].clone() }), take_lock: true };
+    let after = |refusal| {
+        let status = if matches!(refusal, Refusal::LockHeld) {
+            status::after(&valid, &status, &opened, true, at(1))
+        } else {
+            status.clone()
+        };
+        after_refusal(&object, &valid, &status, (&refusal, "quota"), SETTINGS()).unwrap()
+    };
     let (decision, plan) = after(Refusal::CloseAttempt(Reason::JobRefused));
     assert!(matches!(decision.step, Step::CloseAttempt(Ending { reason: Reason::JobRefused, .. })));
     assert_eq!(describe(&plan.effects), "unchanged?, event JobRefused, record");
+    let (decision, plan) = after(Refusal::LockHeld);
+    let Step::Wait(Waiting { reason: Reason::WaitingForLock, message, .. }) = &decision.step else { panic!() };
+    assert!(message.starts_with("quota is using this cluster"), "{message}");
+    assert_eq!(describe(&plan.effects), "record");
+    // What was not recorded is not taken for recorded.
+    assert_eq!(plan.status.attempts, object.status.as_ref().unwrap().attempts);
     let (decision, plan) = after(Refusal::Unanswered(inspection()));
     assert!(matches!(decision.step, Step::Unanswered(_, None)));
     assert_eq!(describe(&plan.effects), "record");

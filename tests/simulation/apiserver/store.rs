@@ -154,6 +154,14 @@ impl Store {
         self.objects.iter().filter(move |(key, _)| key.kind == kind).map(|(_, object)| &***object)
     }
 
+    /// An object as it was before a change; nothing if it was not there.
+    pub fn before(&self, change: &Change) -> Option<&Arc<Object>> {
+        let (key, earlier) = (Key::of(&change.object), self.changes.partition_point(|it| it.version < change.version));
+        let about = |it: &&Change| it.object["metadata"]["name"] == key.name.as_str() && Key::of(&it.object) == key;
+        let last = self.changes[..earlier].iter().rev().find(about)?;
+        (last.what != ChangeType::Deleted).then_some(&last.object)
+    }
+
     /// Everything.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
         self.objects.values()

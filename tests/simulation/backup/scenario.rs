@@ -52,6 +52,7 @@ pub struct Scenario {
     refuses: fn(&Call) -> bool,
     claim: bool,
     tight: bool,
+    every_change: bool,
     budget: Budget,
     orphan: Option<String>,
     ending: Ending,
@@ -78,6 +79,7 @@ pub fn scenario(title: &'static str) -> Scenario {
         refuses: |_| false,
         claim: true,
         tight: false,
+        every_change: false,
         budget: BUDGET,
         orphan: None,
         ending: Ending::Succeeds,
@@ -302,7 +304,7 @@ impl Scenario {
         let memory = Arc::new(Mutex::new(Memory::default()));
         let database = Database::new(&self.looks);
         let cluster = Cluster::new(clock, self.script.clone(), database.clone(), Arc::clone(&volume));
-        Backups { clock, cluster, database, volume, memory }
+        Backups { clock, every_change: self.every_change, cluster, database, volume, memory }
     }
 
     /// A run from the beginning, and what is needed to go on from each of its passes if it is the clean one.
@@ -323,6 +325,12 @@ impl Scenario {
 
     /// The clean run, then every fault at every place.
     pub fn enumerate(&self) {
+        self.run_with(fault::every);
+    }
+
+    /// The same where every change brings a pass, also those in which no pass finds anything to do.
+    pub fn enumerate_with_a_pass_for_every_change(mut self) {
+        self.every_change = true;
         self.run_with(fault::every);
     }
 

@@ -1,7 +1,7 @@
 //! The `GraphBackup` controller as the driver sees it.
 
 use super::invariants::{DELETES, Memory, checker};
-use crate::apiserver::{Check, Key, Object, Store};
+use crate::apiserver::{Change, ChangeType, Check, Key, Object, Store};
 use crate::clock::Clock;
 use crate::driver::{After, Subject};
 use crate::world::agent::Volume;
@@ -12,13 +12,16 @@ use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
 use graph_backup_operator::backup::controller::{self, Context};
-use graph_backup_operator::backup::known::Known;
+use graph_backup_operator::backup::known::{Known, brings_a_pass};
 use graph_backup_operator::backup::points::Points;
 use graph_backup_operator::backup::validate::ValidBackup;
 use graph_backup_operator::controller::lock::ClusterLocks;
 use graph_backup_operator::controller::metrics::Metrics;
 use graph_backup_operator::controller::pace::Pace;
+use graph_backup_operator::controller::progress::Progress;
 use graph_backup_operator::controller::store::Kept;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use serde::Deserialize;
@@ -35,6 +38,8 @@ pub const OPERATOR_NAMESPACE: &str = "graph-backup-operator";
 pub struct Backups {
     /// Time.
     pub clock: Clock,
+    /// Whether every change of an object, its Jobs and its pods brings a pass.
+    pub every_change: bool,
     /// Jobs, pods, people.
     pub cluster: Cluster,
     /// Where the master is.
@@ -126,21 +131,33 @@ impl Subject for Backups {
         "GraphBackup"
     }
 
-    /// As the watches of the controller do it: by owner for Jobs, by label for pods, ours only.
-    fn triggered_by(&self, changed: &Value) -> Option<Key> {
-        let meta = &changed["metadata"];
+    /// As the watches of the controller do it: by owner for Jobs, by label for pods, ours only, and only what is news.
+    fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<Key> {
+        let object = &change.object;
+        let meta = &object["metadata"];
         let key = |name: &Value| {
             let namespace = meta["namespace"].as_str()?.to_owned();
             Some(Key { kind: "GraphBackup", namespace, name: name.as_str()?.to_owned() })
         };
         let ours = meta["labels"][MANAGED_BY_LABEL] == MANAGED_BY;
-        match changed["kind"].as_str()? {
-            "GraphBackup" => key(&meta["name"]),
-            "Job" if ours => {
+        let is_news = |progress: fn(&Value) -> Progress| {
+            self.every_change
+                || change.what == ChangeType::Deleted
+                || progress(object) != before.map(|before| progress(before)).unwrap_or_default()
+        };
+        match object["kind"].as_str()? {
+            "GraphBackup" => {
+                let before = before.map(|before| before.typed(known));
+                let news = self.every_change || brings_a_pass(before.as_deref(), &object.typed(known));
+                news.then(|| key(&meta["name"]))?
+            }
+            "Job" if ours && is_news(|job| Progress::of_job(&Job::deserialize(job).unwrap())) => {
                 let mut owners = meta["ownerReferences"].as_array()?.iter();
                 key(&owners.find(|owner| owner["kind"] == "GraphBackup" && owner["controller"] == true)?["name"])
             }
-            "Pod" if ours => key(&meta["labels"][BACKUP_LABEL]),
+            "Pod" if ours && is_news(|pod| Progress::of_pod(&Pod::deserialize(pod).unwrap())) => {
+                key(&meta["labels"][BACKUP_LABEL])
+            }
             _ => None,
         }
     }
@@ -180,6 +197,6 @@ impl Subject for Backups {
         let volume = Arc::new(Mutex::new(self.volume.lock().unwrap().clone()));
         let memory = Arc::new(Mutex::new(self.memory.lock().unwrap().clone()));
         let cluster = self.cluster.fork(clock, database.clone(), Arc::clone(&volume));
-        Self { clock, cluster, database, volume, memory }
+        Self { clock, every_change: self.every_change, cluster, database, volume, memory }
     }
 }

@@ -10,6 +10,7 @@ use crate::fault::Mishap;
 use crate::world::NAMESPACE;
 use crate::world::cluster::{Behaviour, Cluster};
 use graph_backup_operator::api::Reason;
+use graph_backup_operator::api::names::{MANAGED_BY, MANAGED_BY_LABEL};
 use graph_backup_operator::backup::controller;
 use graph_backup_operator::backup::watches::KnownBackups;
 use graph_backup_operator::controller::store::Scope;
@@ -94,8 +95,12 @@ fn succeeded() -> (String, String) {
 fn own_requests(records: &[Record]) -> Vec<String> {
     let watches = |record: &&Record| {
         let call = &record.call;
-        // A watch begins with a list: of all GraphBackups, of the metadata of all Jobs and pods of ours.
-        call.verb == Verb::Watch || (call.verb == Verb::List && (call.metadata_only || call.kind.name == "GraphBackup"))
+        // A watch begins with a list: of all GraphBackups, of all Jobs and pods of ours. A pass asks for those of one object.
+        let begins = match call.query.get("labelSelector") {
+            Some(selector) => *selector == format!("{MANAGED_BY_LABEL}={MANAGED_BY}"),
+            None => call.kind.name == "GraphBackup",
+        };
+        call.verb == Verb::Watch || (call.verb == Verb::List && begins)
     };
     records.iter().filter(|record| !watches(record)).map(|record| record.call.to_string()).collect()
 }
@@ -105,14 +110,17 @@ fn none() -> Mishaps {
 }
 
 #[test]
-fn six_writes_and_then_nothing_but_watches() {
+fn six_writes_six_reads_and_then_nothing_but_watches() {
     in_paused_time(async {
         let whole = Whole::new(&scenario("whole"), none());
-        whole.run(0, 7200).await;
+        // The pod ends after 18 s; no look is due before 30 s.
+        whole.run(0, 20).await;
         assert_eq!(whole.said(BACKUP), succeeded());
         let records = whole.server.records();
         let writes: Vec<_> = records.iter().filter(|record| record.call.writes()).map(|r| r.call.to_string()).collect();
         assert_eq!(writes.len(), 6, "{writes:?}");
+        let all = own_requests(&records);
+        assert!(all.len() - writes.len() <= 6, "{all:?}");
         // A process that starts when everything is done, and stays for a thousand minutes.
         whole.run(1, 60_000).await;
         let further = whole.server.records().split_off(records.len());

@@ -11,22 +11,22 @@ mod plain;
 mod refused;
 mod removal;
 
-/// Scenarios that are run with pairs of faults, too.
-const WITH_PAIRS: usize = 5;
-
-/// Each scenario of the list becomes a test.
+/// Each scenario of a list becomes a test.
 macro_rules! enumerated {
-    ($($file:ident::$name:ident),+ $(,)?) => {
-        /// How many scenarios there are.
-        pub const COUNT: usize = [$(stringify!($name)),+].len() + WITH_PAIRS;
+    ($count:ident, $module:ident, $enumerate:ident: $($file:ident::$name:ident),+ $(,)?) => {
+        const $count: usize = [$(stringify!($name)),+].len();
 
-        mod every_fault_of {
-            $(#[test] fn $name() { super::$file::$name().enumerate(); })+
+        mod $module {
+            $(#[test] fn $name() { super::$file::$name().$enumerate(); })+
         }
     };
 }
 
+/// How many tests there are.
+pub const COUNT: usize = ALL + RESTLESS + WITH_PAIRS;
+
 enumerated! {
+    ALL, every_fault_of, enumerate:
     plain::succeeds_at_once,
     plain::fails_once_and_then_succeeds,
     plain::fails_for_good_at_once,
@@ -126,32 +126,32 @@ enumerated! {
     cold::the_workload_is_deleted_in_mid_copy,
 }
 
-/// Of each kind of flow one scenario also meets two faults in one run.
-mod every_pair_of_faults_of {
-    use super::{cold, lost, plain, removal};
+// Of each kind of flow some scenarios run where every change brings a pass: a list brings one at any time, too.
+enumerated! {
+    RESTLESS, every_fault_with_a_pass_for_every_change_of, enumerate_with_a_pass_for_every_change:
+    plain::succeeds_at_once,
+    plain::fails_once_and_then_succeeds,
+    lost::killed_after_publishing,
+    lost::job_deleted_right_after_its_creation,
+    lost::the_volume_cannot_be_asked_either,
+    refused::image_cannot_be_pulled_at_first,
+    people::recreated_while_the_job_runs,
+    changed::a_sidecar_beside_a_removal,
+    changed::jobs_go_when_they_end,
+    removal::files_go_in_mid_run,
+    removal::the_removal_fails_at_first,
+    adopt::a_point_is_adopted,
+    cold::a_member_is_stopped_and_started,
+    cold::the_copy_fails_once,
+    cold::the_job_is_deleted_in_mid_copy,
+}
 
-    #[test]
-    fn succeeds_at_once() {
-        plain::succeeds_at_once().enumerate_pairs();
-    }
-
-    #[test]
-    fn fails_once_and_then_succeeds() {
-        plain::fails_once_and_then_succeeds().enumerate_pairs();
-    }
-
-    #[test]
-    fn killed_after_publishing() {
-        lost::killed_after_publishing().enumerate_pairs();
-    }
-
-    #[test]
-    fn a_member_is_stopped_and_started() {
-        cold::a_member_is_stopped_and_started().enumerate_pairs();
-    }
-
-    #[test]
-    fn files_go_with_the_object() {
-        removal::files_go_with_the_object().enumerate_pairs();
-    }
+// Of each kind of flow one scenario also meets two faults in one run.
+enumerated! {
+    WITH_PAIRS, every_pair_of_faults_of, enumerate_pairs:
+    plain::succeeds_at_once,
+    plain::fails_once_and_then_succeeds,
+    lost::killed_after_publishing,
+    cold::a_member_is_stopped_and_started,
+    removal::files_go_with_the_object,
 }
