@@ -5,7 +5,7 @@ use super::points::{Points, adoptions_ahead, newest_parent, taken_by};
 use super::validate::ValidBackup;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::{GraphBackup, Parent, StoreId};
-use crate::controller::progress::{Part, Progress};
+use crate::controller::progress::{AFTER_A_JOB, Part, Progress};
 use crate::controller::queue::Queue;
 use crate::controller::store::{Item, Kept, Key, Scope, Store};
 use crate::controller::watch::{Sink, Watches};
@@ -38,11 +38,11 @@ impl KnownBackups {
         );
     }
 
-    /// A pass, unless the object is settled or not known: it gets one then when it becomes known.
-    fn trigger(&self, key: Key) {
+    /// A pass after some time, unless the object is settled or not known: it gets one then when it becomes known.
+    fn trigger(&self, key: Key, after: Duration) {
         let unsettled = self.store.get(&key).is_some_and(|known| !known.is_settled());
         if unsettled && self.store.is_listed(&key.namespace) {
-            self.queue.add(key, Duration::ZERO);
+            self.queue.add(key, after);
         }
     }
 }
@@ -69,7 +69,7 @@ impl Sink for KnownBackups {
         let before = self.store.get(&key);
         self.store.put(round, item);
         if brings_a_pass(before.as_deref(), &after) {
-            self.trigger(key);
+            self.trigger(key, Duration::ZERO);
         }
     }
 
@@ -114,6 +114,8 @@ impl Kept for KnownJob {
 }
 
 impl Part for KnownJob {
+    const AFTER_ITS_END: Duration = AFTER_A_JOB;
+
     fn owner(&self) -> Option<&str> {
         self.0.as_deref()
     }
@@ -137,6 +139,8 @@ impl Kept for KnownPod {
 }
 
 impl Part for KnownPod {
+    const AFTER_ITS_END: Duration = Duration::ZERO;
+
     fn owner(&self) -> Option<&str> {
         self.0.as_deref()
     }
@@ -157,9 +161,9 @@ impl<T: Part> Parts<T> {
         Self { backups: backups.clone(), known: Store::default() }
     }
 
-    fn trigger(&self, item: &Item<T>) {
+    fn trigger(&self, item: &Item<T>, after: Duration) {
         if let Some(name) = item.kept.owner() {
-            self.backups.trigger(Key { namespace: item.key.namespace.clone(), name: name.to_owned() });
+            self.backups.trigger(Key { namespace: item.key.namespace.clone(), name: name.to_owned() }, after);
         }
     }
 }
@@ -182,13 +186,13 @@ impl<T: Part> Sink for Parts<T> {
     fn changed(&self, round: u64, item: Item<T>) {
         let before = self.known.get(&item.key).map(|known| known.progress()).unwrap_or_default();
         self.known.put(round, item.clone());
-        if item.kept.progress() != before {
-            self.trigger(&item);
+        if let Some(after) = item.kept.progress().due(before, T::AFTER_ITS_END) {
+            self.trigger(&item, after);
         }
     }
 
     fn removed(&self, item: Item<T>) {
         self.known.remove(&item.key);
-        self.trigger(&item);
+        self.trigger(&item, Duration::ZERO);
     }
 }

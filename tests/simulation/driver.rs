@@ -54,8 +54,8 @@ pub trait Subject: Sized {
     fn pass(process: &Self::Process, object: &Object) -> BoxFuture<'static, After>;
     /// The kind that gets passes.
     fn kind(&self) -> &'static str;
-    /// The object that a change triggers a pass of; `before` is what was changed, if it was there.
-    fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<Key>;
+    /// The object that a change triggers a pass of, and after which time; `before` is what was changed, if it was there.
+    fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<(Key, Duration)>;
     /// When the world changes next by itself, since the beginning.
     fn next(&self) -> Option<Duration>;
     /// Lets everything happen in the world that is due.
@@ -295,7 +295,7 @@ impl<'a, S: Subject> Driver<'a, S> {
         });
         for (before, change) in changes {
             self.state.seen = change.version;
-            let Some(key) = self.subject.triggered_by(before.as_deref(), &change) else { continue };
+            let Some((key, after)) = self.subject.triggered_by(before.as_deref(), &change) else { continue };
             let root = change.object["kind"] == self.subject.kind();
             let created = root && change.what == ChangeType::Added;
             // A watch never loses a whole object: kube lists again when it breaks.
@@ -307,7 +307,7 @@ impl<'a, S: Subject> Driver<'a, S> {
             }
             let heard = created || !root || !self.cache_stands_still(&key, self.state.passes.len());
             if heard && self.process.is_some() {
-                self.enqueue(key, Duration::ZERO);
+                self.enqueue(key, after);
             }
         }
     }

@@ -18,7 +18,7 @@ use graph_backup_operator::backup::validate::ValidBackup;
 use graph_backup_operator::controller::lock::ClusterLocks;
 use graph_backup_operator::controller::metrics::Metrics;
 use graph_backup_operator::controller::pace::Pace;
-use graph_backup_operator::controller::progress::Progress;
+use graph_backup_operator::controller::progress::{AFTER_A_JOB, Progress};
 use graph_backup_operator::controller::store::Kept;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -132,7 +132,7 @@ impl Subject for Backups {
     }
 
     /// As the watches of the controller do it: by owner for Jobs, by label for pods, ours only, and only what is news.
-    fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<Key> {
+    fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<(Key, Duration)> {
         let object = &change.object;
         let meta = &object["metadata"];
         let key = |name: &Value| {
@@ -140,23 +140,27 @@ impl Subject for Backups {
             Some(Key { kind: "GraphBackup", namespace, name: name.as_str()?.to_owned() })
         };
         let ours = meta["labels"][MANAGED_BY_LABEL] == MANAGED_BY;
-        let is_news = |progress: fn(&Value) -> Progress| {
-            self.every_change
-                || change.what == ChangeType::Deleted
-                || progress(object) != before.map(|before| progress(before)).unwrap_or_default()
+        let due = |progress: fn(&Value) -> Progress, after_its_end| {
+            if self.every_change || change.what == ChangeType::Deleted {
+                return Some(Duration::ZERO);
+            }
+            let before = before.map(|before| progress(before)).unwrap_or_default();
+            progress(object).due(before, after_its_end)
         };
         match object["kind"].as_str()? {
             "GraphBackup" => {
                 let before = before.map(|before| before.typed(known));
                 let news = self.every_change || brings_a_pass(before.as_deref(), &object.typed(known));
-                news.then(|| key(&meta["name"]))?
+                Some((key(&meta["name"]).filter(|_| news)?, Duration::ZERO))
             }
-            "Job" if ours && is_news(|job| Progress::of_job(&Job::deserialize(job).unwrap())) => {
+            "Job" if ours => {
                 let mut owners = meta["ownerReferences"].as_array()?.iter();
-                key(&owners.find(|owner| owner["kind"] == "GraphBackup" && owner["controller"] == true)?["name"])
+                let owner = owners.find(|owner| owner["kind"] == "GraphBackup" && owner["controller"] == true)?;
+                Some((key(&owner["name"])?, due(|job| Progress::of_job(&Job::deserialize(job).unwrap()), AFTER_A_JOB)?))
             }
-            "Pod" if ours && is_news(|pod| Progress::of_pod(&Pod::deserialize(pod).unwrap())) => {
-                key(&meta["labels"][BACKUP_LABEL])
+            "Pod" if ours => {
+                let owner = key(&meta["labels"][BACKUP_LABEL])?;
+                Some((owner, due(|pod| Progress::of_pod(&Pod::deserialize(pod).unwrap()), Duration::ZERO)?))
             }
             _ => None,
         }
