@@ -7,10 +7,10 @@
 
 use super::health::{Health, Pulse, SILENCE_BOUND};
 use super::store::{Item, Kept, Scope};
-use futures::StreamExt;
+use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::core::Request;
+use kube::core::{Request, Status};
 use kube::{Client, Error, Resource};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -34,6 +34,8 @@ const PAGE: u32 = 50;
 const PAGES_MAX: usize = 100_000;
 /// Pages that are read at the same time by all watches of the process.
 const LISTS_AT_ONCE: usize = 2;
+/// Longest event, bytes: several times the largest object that an API server takes.
+const EVENT_BYTES_MAX: u64 = 8 << 20;
 /// Waits after a failure: first, and longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A watch that the API server ends sooner than this has failed.
@@ -211,13 +213,13 @@ impl<S: Sink> Watch<S> {
         };
         let request = Request::new(&self.path).watch(&params, &position.version);
         let request = request.map_err(|error| Broken::Failed(error.to_string()))?;
-        let events = timeout(START_BOUND, self.client.request_events::<Item<S::Kept>>(request)).await;
+        let events = timeout(START_BOUND, self.client.request_stream(request)).await;
         let events = events.map_err(|_| late("start a watch", START_BOUND))?.map_err(classify)?;
         self.health.heard(&self.pulse);
         let mut events = pin!(events);
         loop {
-            match timeout(SILENCE_BOUND, events.next()).await {
-                Ok(Some(event)) => self.take(event.map_err(classify)?, position)?,
+            match timeout(SILENCE_BOUND, next_event(&mut events)).await {
+                Ok(Some(event)) => self.take(event?, position)?,
                 Ok(None) if began.elapsed() < SHORTEST => {
                     return Err(Broken::Failed("the API server ends a watch at once".to_owned()));
                 }
@@ -248,6 +250,28 @@ impl<S: Sink> Watch<S> {
         };
         Ok(())
     }
+}
+
+/// Reads the next event: a line of JSON. `None` where the stream ends, in mid-line as well: the next watch repeats what was
+/// cut. kube's own reader keeps a buffer for each watch and takes a line of any length.
+async fn next_event<T: Kept>(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<WatchEvent<Item<T>>, Broken>> {
+    let mut line = Vec::new();
+    match stream.take(EVENT_BYTES_MAX).read_until(b'\n', &mut line).await {
+        Ok(_) if line.last() == Some(&b'\n') => {}
+        Ok(length) if length as u64 == EVENT_BYTES_MAX => {
+            return Some(Err(Broken::Failed(format!("an event has more than {EVENT_BYTES_MAX} bytes"))));
+        }
+        Ok(_) => return None,
+        Err(error) => {
+            tracing::debug!(%error, "a watch broke off");
+            return None;
+        }
+    }
+    let event = serde_json::from_slice(&line).or_else(|error| {
+        let status: Status = serde_json::from_slice(&line).map_err(|_| Broken::Failed(error.to_string()))?;
+        Err(classify(Error::Api(status.boxed())))
+    });
+    Some(event)
 }
 
 fn late(what: &str, bound: Duration) -> Broken {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::controller::health::SILENT_AFTER;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::Response;
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -257,4 +257,34 @@ async fn a_watch_that_ends_at_once_again_and_again_is_not_a_loop() {
     let ended = (0..1000).map(|_| Answer::Events(Vec::new(), true));
     let (script, _, _) = run([list(&[], "", 10)].into_iter().chain(ended), 60).await;
     assert!(script.asked().len() < 12, "{:?}", script.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_cut_is_repeated_by_the_next_watch() {
+    let cut = |at| {
+        let whole = event("MODIFIED", &pod("a", 11));
+        async move {
+            let mut stream = whole.as_bytes()[..at].as_ref();
+            next_event::<Name>(&mut stream).await.is_none()
+        }
+    };
+    for at in [0, 1, 30, event("MODIFIED", &pod("a", 11)).len()] {
+        assert!(cut(at).await, "cut after {at} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_without_an_end_is_an_error() {
+    let mut endless = futures::io::repeat(b' ');
+    let mut endless = futures::io::BufReader::new(&mut endless);
+    let Some(Err(Broken::Failed(why))) = next_event::<Name>(&mut endless).await else { panic!() };
+    assert_eq!(why, "an event has more than 8388608 bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_instead_of_an_event_is_classified_and_anything_else_an_error() {
+    let read = async |line: &str| next_event::<Name>(&mut line.as_bytes()).await.unwrap().map(|_| ()).unwrap_err();
+    let gone = r#"{"kind": "Status", "status": "Failure", "code": 410, "message": "too old", "reason": "Expired"}"#;
+    assert_eq!(read(&format!("{gone}\n")).await, Broken::Expired);
+    assert!(matches!(read("<html>\n").await, Broken::Failed(_)));
 }
