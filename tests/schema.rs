@@ -102,7 +102,7 @@ fn cluster_name_goes_with_ha_only() {
     refused(
         "/spec/source",
         json!({"uri": "single://db", "clusterName": "orders.ha"}),
-        "remove it, or use an ha:// uri",
+        "remove it, or use an ha:// URI",
     );
     for name in ["a/b", " a", "a "] {
         refused("/spec/source", json!({"uri": "ha://zk", "clusterName": name}), "one znode name");
@@ -122,13 +122,13 @@ fn target_is_a_claim_and_a_relative_folder() {
 fn command_must_pin_the_member_and_the_target() {
     let command = |words: &[&str]| json!({"image": "i", "command": words});
     passes("/spec/tool", command(&["neo4j-backup", "-{mode}", "-from", "single://{host}:{port}", "-to", "{target}"]));
-    refused("/spec/tool", command(&["neo4j-backup", "-from", "single://{host}:{port}"]), "must hold {target}");
+    refused("/spec/tool", command(&["neo4j-backup", "-from", "single://{host}:{port}"]), "must contain {target}");
     refused(
         "/spec/tool",
         command(&["neo4j-backup", "-from", "ha://zk", "-to", "{target}"]),
-        "must hold {host} and {port}",
+        "must contain {host} and {port}",
     );
-    refused("/spec/tool", json!({"image": "a b"}), "without blanks");
+    refused("/spec/tool", json!({"image": "a b"}), "without spaces");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn boot_command_opens_the_copy_and_goes_with_its_verification() {
     assert_eq!(refusals(&both), "");
     refused("/spec/tool", tool, "verification: Boot");
     both["spec"]["tool"]["bootCommand"] = json!(["check"]);
-    assert!(refusals(&both).contains("must hold {store}"), "{}", refusals(&both));
+    assert!(refusals(&both).contains("must contain {store}"), "{}", refusals(&both));
 }
 
 #[test]
@@ -202,10 +202,10 @@ fn cold_says_which_member_and_takes_nothing_that_it_ignores() {
         assert!(validate(&stored(good)).is_ok());
     }
     let mistakes: [(Change, &str); 8] = [
-        (|spec| drop(spec.as_object_mut().unwrap().remove("cold")), "method: Cold needs cold"),
-        (|spec| spec["method"] = json!("Online"), "with another method remove cold"),
+        (|spec| drop(spec.as_object_mut().unwrap().remove("cold")), "method: Cold requires spec.cold"),
+        (|spec| spec["method"] = json!("Online"), "for any other method, remove spec.cold"),
         (|spec| spec["type"] = json!("Auto"), "set type: Full"),
-        (|spec| spec["source"] = json!({"uri": "single://db"}), "needs an ha:// uri"),
+        (|spec| spec["source"] = json!({"uri": "single://db"}), "requires an ha:// URI"),
         (|spec| spec["tool"]["bandwidthLimit"] = json!("20Mi"), "does not run the tool"),
         (|spec| spec["tool"]["command"] = json!(["x", "{host}", "{port}", "{target}"]), "does not run the tool"),
         (|spec| spec["cold"]["workload"]["storePath"] = json!("../graph.db"), "storePath is a relative path"),
@@ -234,7 +234,7 @@ fn adopt_names_a_point_and_takes_it_as_it_is() {
     for (field, value) in [("type", json!("Auto")), ("verification", json!("Boot"))] {
         let mut object = with("/spec/adopt", json!(good));
         object["spec"][field] = value;
-        assert!(refusals(&object).contains("takes a point as it is"), "{field}: {}", refusals(&object));
+        assert!(refusals(&object).contains("takes an existing point as it is"), "{field}: {}", refusals(&object));
         assert!(validate(&stored(object)).is_err(), "{field}");
     }
 }

@@ -22,6 +22,7 @@ mod plane;
 mod support;
 
 use driver::{PLAYED, Seen};
+use graph_backup_operator::controller::watch::PAGE;
 use graph_backup_operator::discovery::DEFAULT_CLUSTER_NAME;
 use kube::Client;
 use objects::{TEMPLATE, backup, backups, namespace};
@@ -66,6 +67,12 @@ impl Size {
     /// Number of watches of one kind.
     const fn scopes(&self) -> usize {
         if self.cluster { 1 } else { self.namespaces }
+    }
+
+    /// Number of pages of a list of all `GraphBackups`, at least.
+    const fn pages(&self) -> usize {
+        let scopes = self.scopes();
+        scopes * (self.objects / scopes).div_ceil(PAGE as usize)
     }
 
     /// What the operator is told to watch.
@@ -171,7 +178,7 @@ impl Bench {
             let (mark, begin) = (self.plane.mark(), Instant::now());
             let revision = objects::touch_definition(&self.client, number).await;
             self.plane.compact(&revision).await;
-            while self.plane.requests_since(mark).backup_lists < self.size.scopes() {
+            while self.plane.requests_since(mark).backup_lists < self.size.pages() {
                 assert!(begin.elapsed() < RELIST_BOUND, "not everything was listed anew");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }

@@ -56,18 +56,18 @@ fn refused(field: &str, what: &str) -> String {
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.tool.bootCommand) || self.verification == 'Boot'")
-    .message("tool.bootCommand opens the copy for verification: Boot; set that, or remove the command"))]
+    .message("tool.bootCommand is used only with verification: Boot: set that, or remove tool.bootCommand"))]
 #[x_kube(validation = Rule::new("has(self.cold) == (self.method == 'Cold')")
-    .message("method: Cold needs cold, which names the StatefulSet whose member is stopped; with another method remove cold"))]
+    .message("method: Cold requires spec.cold, which names the StatefulSet whose member is stopped; for any other method, remove spec.cold"))]
 #[x_kube(validation = Rule::new("self.method != 'Cold' || self.type == 'Full'")
-    .message("method: Cold copies the whole store: set type: Full; later Incremental backups start from it"))]
+    .message("method: Cold always copies the whole store: set type: Full; later Incremental backups can start from it"))]
 #[x_kube(validation = Rule::new("self.method != 'Cold' || self.source.uri.startsWith('ha://')")
-    .message("method: Cold needs an ha:// uri: the member that is stopped is found in ZooKeeper"))]
+    .message("method: Cold requires an ha:// URI: the operator finds the member to stop in ZooKeeper"))]
 #[x_kube(validation = Rule::new("self.method != 'Cold' || !(has(self.tool.command) || has(self.tool.bandwidthLimit))")
     .message("method: Cold does not run the tool: remove tool.command and tool.bandwidthLimit"))]
 #[x_kube(validation = Rule::new("!has(self.adopt) || (self.type == 'Full' && self.method == 'Online' \
         && self.verification == 'Quick' && !has(self.tool.command) && !has(self.tool.bandwidthLimit))")
-    .message("adopt takes a point as it is: leave type, method, verification, tool.command and tool.bandwidthLimit out"))]
+    .message("adopt takes an existing point as it is: remove type, method, verification, tool.command and tool.bandwidthLimit"))]
 #[x_kube(validation = settled("cold"))]
 #[x_kube(validation = settled("adopt"))]
 pub struct GraphBackupSpec {

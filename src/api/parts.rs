@@ -22,7 +22,7 @@ fn uri_rule() -> Rule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.clusterName) || self.uri.startsWith('ha://')")
-    .message("clusterName names a cluster in ZooKeeper: remove it, or use an ha:// uri"))]
+    .message("clusterName names a cluster in ZooKeeper: remove it, or use an ha:// URI"))]
 pub struct Source {
     /// Source URI as the Neo4j 1.x manual writes it. `ha://host[:port]{,host[:port]}` names the ZooKeeper servers
     /// (default port 2181) through which the master is found. `single://host[:port]` names one member's backup port
@@ -34,7 +34,7 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("!self.contains('/') && self.trim() == self")
-        .message("clusterName is the value of ha.cluster_name: one znode name, without '/' or outer blanks"))]
+        .message("clusterName is the value of ha.cluster_name: one znode name, without '/' and without leading or trailing spaces"))]
     pub cluster_name: Option<String>,
 }
 
@@ -82,7 +82,7 @@ pub struct Workload {
 pub struct Tool {
     /// Image that contains the tool; preferably the image that the database runs.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('^[^\\\\s]+$')").message("image is an image reference without blanks"))]
+    #[x_kube(validation = Rule::new("self.matches('^[^\\\\s]+$')").message("image is an image reference without spaces"))]
     pub image: String,
     /// Command line of the tool. Placeholders: `{mode}` (`full` or `incremental`), `{host}` and `{port}` (the member
     /// that was found), `{target}` (the folder to write to), `{clusterName}`. Default, for Neo4j 1.3 to 1.8:
@@ -90,9 +90,9 @@ pub struct Tool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 1024)))]
     #[x_kube(validation = Rule::new("self.exists(word, word.contains('{target}'))")
-        .message("the command must hold {target}, the folder that the tool writes its copy to"))]
+        .message("command must contain {target}, the folder that the tool writes its copy to"))]
     #[x_kube(validation = Rule::new("self.exists(word, word.contains('{host}')) && self.exists(word, word.contains('{port}'))")
-        .message("the command must hold {host} and {port}: a backup is pinned to the member that the operator found"))]
+        .message("command must contain {host} and {port}: a backup is pinned to the member that the operator found"))]
     pub command: Option<Vec<String>>,
     /// Command line that opens a copy of the store with the real engine, for `verification: Boot`. Exit code 0 means
     /// success. Placeholder: `{store}` (a scratch copy, which may be written to). Default, for the shell of Neo4j 1.3
@@ -100,7 +100,7 @@ pub struct Tool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 1024)))]
     #[x_kube(validation = Rule::new("self.exists(word, word.contains('{store}'))")
-        .message("the bootCommand must hold {store}, the folder of the copy that it opens"))]
+        .message("bootCommand must contain {store}, the folder of the copy that it opens"))]
     pub boot_command: Option<Vec<String>>,
     /// The most bytes per second that the tool may read from the member, at least `256Ki`, such as `20Mi` or `50M`. The
     /// tool's connection then goes through the operator's agent in the same pod. Default: no limit.

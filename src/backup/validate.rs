@@ -29,7 +29,7 @@ pub enum InvalidBackup {
     #[error("spec.source.uri: {0}")]
     Uri(#[from] crate::discovery::SourceUriError),
     /// `spec.source.clusterName` with `single://`.
-    #[error("spec.source.clusterName names a cluster in ZooKeeper: remove it, or use an ha:// uri")]
+    #[error("spec.source.clusterName names a cluster in ZooKeeper: remove it, or use an ha:// URI")]
     ClusterName,
     /// `spec.deadlines`.
     #[error("spec.deadlines.{0} is not a duration above zero such as '2h' or '90s'")]
@@ -217,14 +217,14 @@ fn cold(spec: &GraphBackupSpec, source: &SourceUri) -> Result<Option<Cold>, Inva
     let cold = match (spec.method, &spec.cold) {
         (Method::Online, None) => return Ok(None),
         (Method::Online, Some(_)) => return refuse("Online stops no member: remove spec.cold, or set method: Cold"),
-        (Method::Cold, None) => return refuse("Cold needs spec.cold, which names the StatefulSet"),
+        (Method::Cold, None) => return refuse("Cold requires spec.cold, which names the StatefulSet"),
         (Method::Cold, Some(cold)) => cold,
     };
     if spec.backup_type != BackupType::Full {
-        return refuse("Cold copies the whole store: set type: Full");
+        return refuse("Cold always copies the whole store: set type: Full");
     }
     if matches!(source, SourceUri::Single(_)) {
-        return refuse("Cold needs an ha:// uri");
+        return refuse("Cold requires an ha:// URI");
     }
     if spec.tool.command.is_some() || spec.tool.bandwidth_limit.is_some() {
         return refuse("Cold does not run the tool: remove spec.tool.command and spec.tool.bandwidthLimit");

@@ -29,11 +29,12 @@ const START_BOUND: Duration = Duration::from_secs(30);
 /// A watch ends by itself after this many seconds, at the earliest and at the latest: they do not all end together.
 const WATCH_SECONDS: (u32, u32) = (240, 290);
 /// Objects in one page.
-const PAGE: u32 = 50;
+pub const PAGE: u32 = 25;
 /// Pages of one list.
 const PAGES_MAX: usize = 100_000;
-/// Pages that are read at the same time by all watches of the process.
-const LISTS_AT_ONCE: usize = 2;
+/// Pages that are read at the same time by all watches of the process. The API server waits some 20 ms before it answers a
+/// consistent list, so that a few at once are faster than one large one, and take less memory.
+const LISTS_AT_ONCE: usize = 8;
 /// Longest event, bytes: several times the largest object that an API server takes.
 const EVENT_BYTES_MAX: u64 = 8 << 20;
 /// Waits after a failure: first, and longest.
