@@ -6,7 +6,8 @@
 //! - [`discovery`]: source URIs, the znodes of the database, finding the master.
 //! - [`contract`]: what a Job is asked and what it answers.
 //! - [`agent`]: what runs inside Jobs.
-//! - [`controller`]: what every controller is made of: calls to the API server, the lock of a database cluster, Jobs, metrics.
+//! - [`controller`]: what every controller is made of: calls to the API server, the lock of a database cluster, Jobs,
+//!   metrics.
 //! - [`members`]: stopping and starting the members of a StatefulSet.
 //! - [`backup`]: the `GraphBackup` controller.
 //! - [`operator`]: the process: leadership, health, shutdown.

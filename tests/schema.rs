@@ -285,8 +285,8 @@ fn deletion_policy_can_be_changed() {
     assert!(cel::validate_cel_update(&changed, &parse(&minimal())).is_ok());
 }
 
-/// The schema is strict where an object is written: only the two notes of the operator to itself keep fields that it does not
-/// name.
+/// The schema is strict where an object is written: only the two notes of the operator to itself keep fields that it
+/// does not name.
 #[test]
 fn the_schema_keeps_no_unknown_field() {
     fn walk(path: &str, schema: &Value, found: &mut Vec<String>) {
@@ -306,8 +306,8 @@ fn the_schema_keeps_no_unknown_field() {
     assert_eq!(found, [".status.attempts[].mastership"]);
 }
 
-/// A newer CRD gives every stored object fields that this version does not know: it reads past them, or no object would have a
-/// parent, and no finalizer would ever be removed.
+/// A newer CRD gives every stored object fields that this version does not know: it reads past them, or no object would
+/// have a parent, and no finalizer would ever be removed.
 #[test]
 fn an_object_of_a_newer_crd_is_read() {
     let mut object = with("/spec/compression", json!("gzip"));

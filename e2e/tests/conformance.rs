@@ -1,5 +1,5 @@
-//! The scripts of the conformance test on the real controllers. Each has a namespace of its own that no operator watches;
-//! that of one that fails is left until the next run, for people to look at.
+//! The scripts of the conformance test on the real controllers. Each has a namespace of its own that no operator
+//! watches; that of one that fails is left until the next run, for people to look at.
 
 #[path = "../../tests/conformance/mod.rs"]
 mod scripts;

@@ -1,5 +1,5 @@
-//! Objects that come back after they were lost: as backup programs for clusters restore them, without their status or with
-//! that of the object that is gone.
+//! Objects that come back after they were lost: as backup programs for clusters restore them, without their status or
+//! with that of the object that is gone.
 
 use crate::support::{
     Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, claim, client, eventually, kubectl, kubectl_with, marker,

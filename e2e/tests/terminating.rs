@@ -1,5 +1,5 @@
-//! A pod that stays `Terminating`, as on a dead node or under a container runtime that has stopped: the point lies on the
-//! volume, and nobody is left to say so.
+//! A pod that stays `Terminating`, as on a dead node or under a container runtime that has stopped: the point lies on
+//! the volume, and nobody is left to say so.
 
 use crate::lost::{pod_of, wait_for_log};
 use crate::support::{Backup, Copy, Database, NAMESPACE, claim, client, eventually, kubectl, real_tool_in};

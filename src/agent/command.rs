@@ -29,8 +29,8 @@ use std::time::Duration;
 
 /// The agent's own permissions for new files: all for the volume's group, nothing for others.
 const UMASK: u32 = 0o007;
-/// From the signal to the end of a run that cannot stop. The tool has two times [`GRACE`](crate::agent::tool::process::GRACE) of it, and the
-/// kubelet kills after 30 seconds.
+/// From the signal to the end of a run that cannot stop. The tool has two times
+/// [`GRACE`](crate::agent::tool::process::GRACE) of it, and the kubelet kills after 30 seconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(27);
 /// The same after the deadline. Its Job has a minute more.
 const DEADLINE_PATIENCE: Duration = Duration::from_secs(55);
@@ -155,7 +155,8 @@ fn listen(deadline: Duration, verdict: &Path) -> Result<Stop, Failure> {
     Ok(stop)
 }
 
-/// Ends the process when the run was told to stop and cannot: a system call on a volume that does not answer never returns.
+/// Ends the process when the run was told to stop and cannot: a system call on a volume that does not answer never
+/// returns.
 async fn end_in_time(stop: Stop, verdict: PathBuf) {
     let cause = stop.stopped().await;
     tokio::time::sleep(match cause {

@@ -1,7 +1,7 @@
 //! The way of the log's lines to standard output: a bounded queue and a thread of its own.
 //!
-//! Whoever reads the log may stop reading; a pipe then takes nothing more, and a write to it never ends. No run may wait for
-//! that. What has no room in the queue is dropped and counted.
+//! Whoever reads the log may stop reading; a pipe then takes nothing more, and a write to it never ends. No run may
+//! wait for that. What has no room in the queue is dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -31,7 +31,8 @@ pub struct LogQueue {
 }
 
 impl LogQueue {
-    /// A queue whose lines a thread writes to standard output. Without a thread every line is dropped once the queue is full.
+    /// A queue whose lines a thread writes to standard output. Without a thread every line is dropped once the queue is
+    /// full.
     pub fn to_stdout() -> Arc<Self> {
         let queue = Arc::new(Self::of(BYTES_MAX));
         let writer = Arc::clone(&queue);

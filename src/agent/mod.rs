@@ -1,7 +1,7 @@
 //! What runs inside Jobs: the tool and its verdict, the store header, the manifest, and their proof.
 //!
-//! The agent never talks to the Kubernetes API. A [`Task`](crate::contract::task::Task) tells it what to do, and it answers with one
-//! [`Verdict`](crate::contract::verdict::Verdict).
+//! The agent never talks to the Kubernetes API. A [`Task`](crate::contract::task::Task) tells it what to do, and it
+//! answers with one [`Verdict`](crate::contract::verdict::Verdict).
 //!
 //! [`tasks`] use [`tool`], [`store`] and [`volume`]; these use what stands beside them here.
 

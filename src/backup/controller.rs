@@ -162,7 +162,8 @@ impl Context {
         Settings { operator_image: &self.operator_image, instance: &self.instance, due, now }
     }
 
-    /// Executes a plan, and the one that follows when the API server refuses an effect of it. Gives what was done in the end.
+    /// Executes a plan, and the one that follows when the API server refuses an effect of it. Gives what was done in
+    /// the end.
     async fn execute(
         &self,
         object: &GraphBackup,

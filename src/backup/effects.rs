@@ -23,14 +23,15 @@
 //!
 //! The reasons for the order:
 //!
-//! - **Recorded before done.** A Job is created, and a StatefulSet scaled, only after the status that names it was written: in the
-//!   same list, or by an earlier pass. In the second case the list begins with *unchanged?*, so that a stale object does not
-//!   act for an attempt that is over. A unit test holds every list to this rule.
-//! - **The lock before the record**: a recorded attempt has the lock. It is released before the end is recorded: nothing of the
-//!   backup works any more, and a finished object needs no further pass.
-//! - **The Event before the record**: after a crash in between it is created again, and its name makes that harmless. *Unchanged?*
-//!   keeps a stale object from telling its end a second time.
-//! - **The member is started before that is recorded**: a crash in between finds the replicas as they should be, and records.
+//! - **Recorded before done.** A Job is created, and a StatefulSet scaled, only after the status that names it was
+//!   written: in the same list, or by an earlier pass. In the second case the list begins with *unchanged?*, so that a
+//!   stale object does not act for an attempt that is over. A unit test holds every list to this rule.
+//! - **The lock before the record**: a recorded attempt has the lock. It is released before the end is recorded:
+//!   nothing of the backup works any more, and a finished object needs no further pass.
+//! - **The Event before the record**: after a crash in between it is created again, and its name makes that harmless.
+//!   *Unchanged?* keeps a stale object from telling its end a second time.
+//! - **The member is started before that is recorded**: a crash in between finds the replicas as they should be, and
+//!   records.
 
 use super::build;
 use super::decide::inspection::unanswered;
@@ -85,7 +86,8 @@ pub fn plan(
     }
 }
 
-/// Makes the effects that follow when one of the effects before is refused. `status` is the one that they would have left.
+/// Makes the effects that follow when one of the effects before is refused. `status` is the one that they would have
+/// left.
 pub fn after_refusal(
     object: &GraphBackup,
     backup: &ValidBackup,

@@ -7,8 +7,8 @@ use crate::controller::event::{self, Note};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::events::v1::Event;
 
-/// The Event that tells of a step, created before the step is recorded in status: a crash in between repeats the creation,
-/// which the Event's name makes harmless. Progress has none: status tells of it.
+/// The Event that tells of a step, created before the step is recorded in status: a crash in between repeats the
+/// creation, which the Event's name makes harmless. Progress has none: status tells of it.
 pub fn event(
     owner: &Owner,
     resource_version: &str,

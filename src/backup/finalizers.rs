@@ -23,8 +23,8 @@ pub fn other_finalizers(object: &GraphBackup) -> Vec<String> {
 
 /// The finalizers that the object should have, where they differ from those it has.
 ///
-/// That of the files is set before the first file can exist, and follows `deletionPolicy` when that changes; an object that
-/// ended without an attempt has no files. That of the member is there as long as a cold backup is at work.
+/// That of the files is set before the first file can exist, and follows `deletionPolicy` when that changes; an object
+/// that ended without an attempt has no files. That of the member is there as long as a cold backup is at work.
 pub fn change_of_finalizers(object: &GraphBackup, over: bool) -> Option<Vec<String>> {
     let without_files =
         over && object.status.as_ref().is_none_or(|status| status.attempts.is_empty() && status.point.is_none());

@@ -1,7 +1,8 @@
-//! A status that was written for another object: one that a tool restored together with its status, or that a person replaced.
+//! A status that was written for another object: one that a tool restored together with its status, or that a person
+//! replaced.
 //!
-//! It is not believed. Nothing runs because of it, and nothing is removed in its name: the files that it tells of are those of
-//! the other object. Pure.
+//! It is not believed. Nothing runs because of it, and nothing is removed in its name: the files that it tells of are
+//! those of the other object. Pure.
 
 use super::step::Ending;
 use crate::api::{DeletionPolicy, GraphBackup, GraphBackupStatus, Reason};

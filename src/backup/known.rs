@@ -25,8 +25,8 @@ pub enum Known {
     },
 }
 
-/// Whether a change of an object brings a pass. The record of an attempt that was just opened brings none: the next step
-/// depends on the attempt's Job, which does not exist before the record.
+/// Whether a change of an object brings a pass. The record of an attempt that was just opened brings none: the next
+/// step depends on the attempt's Job, which does not exist before the record.
 pub fn brings_a_pass(before: Option<&Known>, after: &Known) -> bool {
     let (Some(before), Some(after)) = (before.and_then(Known::open), after.open()) else { return true };
     let attempts = |object: &GraphBackup| object.status.iter().map(|status| status.attempts.len()).sum::<usize>();

@@ -1,8 +1,8 @@
 //! The `GraphBackup` controller.
 //!
-//! A pass reads what the object asks for ([`request`]), observes the world ([`observe`] into [`world`]), decides ([`decide`]),
-//! makes the effects ([`effects`], with Jobs from [`build`] and the status from [`status`]) and has them executed. Only
-//! observing and executing have a client. Nothing but the pace is remembered between passes.
+//! A pass reads what the object asks for ([`request`]), observes the world ([`observe`] into [`world`]), decides
+//! ([`decide`]), makes the effects ([`effects`], with Jobs from [`build`] and the status from [`status`]) and has them
+//! executed. Only observing and executing have a client. Nothing but the pace is remembered between passes.
 
 pub mod build;
 pub mod controller;

@@ -296,7 +296,8 @@ async fn observe_lock(observer: &Observer<'_>, backup: &ValidBackup, store: Stor
     }
 }
 
-/// Whether a lock's holder still needs it: an object that is gone or over, and has neither a Job nor a pod that works, does not.
+/// Whether a lock's holder still needs it: an object that is gone or over, and has neither a Job nor a pod that works,
+/// does not.
 async fn examine_holder(client: &Client, held: HeldLock) -> Result<LockState, CallError> {
     let Some(holder) = &held.holder else { return Ok(LockState::Held(held.to_string())) };
     match user_of_lock(client, holder).await {

@@ -1,12 +1,12 @@
-//! The points of other objects: which one an incremental backup starts from, and whose an adopted one is. Pure; the agent
-//! proves on the volume that it can.
+//! The points of other objects: which one an incremental backup starts from, and whose an adopted one is. Pure; the
+//! agent proves on the volume that it can.
 
 use super::known::{Known, KnownPoint, Over};
 use super::validate::ValidBackup;
 use crate::api::{GraphBackupStatus, Parent, StoreId};
 
-/// Points of objects that are known already: what is not seen yet costs a full copy at most, and the agent proves the rest on
-/// the volume.
+/// Points of objects that are known already: what is not seen yet costs a full copy at most, and the agent proves the
+/// rest on the volume.
 pub trait Points: Send + Sync {
     /// The newest earlier point of the cluster with this store id for a backup.
     fn newest_parent(&self, backup: &ValidBackup, store: StoreId) -> Option<Parent>;
@@ -52,9 +52,9 @@ pub fn taken_by<'a>(
     found.map(|(over, _)| over.name.to_string())
 }
 
-/// Number of other objects that adopt a point on the same claim and go first: those whose point is read now, and those whose
-/// turn comes earlier. What is not seen yet has not begun, so that every pass counts alike. One that gets no answer lets
-/// others pass.
+/// Number of other objects that adopt a point on the same claim and go first: those whose point is read now, and those
+/// whose turn comes earlier. What is not seen yet has not begun, so that every pass counts alike. One that gets no
+/// answer lets others pass.
 pub fn adoptions_ahead<'a>(backup: &ValidBackup, known: impl IntoIterator<Item = &'a Known>) -> usize {
     let ahead = known.into_iter().filter_map(Known::open).filter(|object| {
         let reading = object.status.as_ref().and_then(|status| status.adoption.as_ref());

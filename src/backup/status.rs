@@ -12,7 +12,8 @@ use crate::contract::task::Mode;
 use crate::contract::verdict::Published;
 use chrono::{DateTime, Utc};
 
-/// The status after a step was decided. `due` says whether a wait for the reason that stands there already is told anew.
+/// The status after a step was decided. `due` says whether a wait for the reason that stands there already is told
+/// anew.
 pub fn after(
     backup: &ValidBackup,
     before: &GraphBackupStatus,

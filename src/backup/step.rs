@@ -22,7 +22,8 @@ pub(super) const LOOK_WHILE_RUNNING: Duration = Duration::from_mins(10);
 /// What one pass does.
 #[derive(Debug, PartialEq)]
 pub struct Decision {
-    /// A Job to delete before the step: its agent has ended, something else keeps its pod, and the step ends the backup.
+    /// A Job to delete before the step: its agent has ended, something else keeps its pod, and the step ends the
+    /// backup.
     pub delete_first: Option<JobRef>,
     /// The step.
     pub step: Step,
@@ -95,15 +96,16 @@ pub enum ObjectStep {
     Refuse(Ending),
     /// End an object whose status is that of another one, and put its own status in the place of that.
     Disown(Ending),
-    /// Take our finalizers from a deleted object for which nothing has to be done. What still works of it keeps its lock. The note
-    /// tells of files that stay.
+    /// Take our finalizers from a deleted object for which nothing has to be done. What still works of it keeps its
+    /// lock. The note tells of files that stay.
     Release(Option<Note>),
 }
 
 /// What to do next with a deleted object that has work left.
 #[derive(Debug, PartialEq)]
 pub enum Removal {
-    /// Release the lock and take our finalizers away: nothing of the object works any more. The note tells of files that stay.
+    /// Release the lock and take our finalizers away: nothing of the object works any more. The note tells of files
+    /// that stay.
     Release(Option<Note>),
     /// Delete a Job that could still write.
     StopJob(JobRef),
@@ -143,8 +145,8 @@ pub enum Refusal {
 }
 
 impl Step {
-    /// The step that ends a backup, after the Job that would otherwise outlive it. A Job that is left by any other step is
-    /// found by the next pass.
+    /// The step that ends a backup, after the Job that would otherwise outlive it. A Job that is left by any other step
+    /// is found by the next pass.
     pub(super) fn after_deleting(self, lingering: Option<JobRef>) -> Decision {
         let delete_first = lingering.filter(|_| self.ends());
         Decision { delete_first, step: self }
@@ -199,7 +201,8 @@ pub fn deadline_left(backup: &ValidBackup, status: &GraphBackupStatus, now: Date
     backup.run_deadline.checked_sub(used).filter(|left| !left.is_zero())
 }
 
-/// Time until a Job of this backup is not waited for any more: the agent ends itself before, and the Job controller its Job.
+/// Time until a Job of this backup is not waited for any more: the agent ends itself before, and the Job controller its
+/// Job.
 pub(super) fn run_left(pass: &Pass<'_>) -> Duration {
     let used = since(pass.status.start_time.unwrap_or(pass.now), pass.now);
     (pass.backup.run_deadline + 2 * DEADLINE_MARGIN).saturating_sub(used)

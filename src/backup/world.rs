@@ -121,7 +121,8 @@ pub enum LockState {
 /// What is left of a deleted object.
 #[derive(Debug)]
 pub enum DeletionView {
-    /// Its namespace is deleted, too: its claim, its Jobs and the operator's rights go, and nothing needs to be removed.
+    /// Its namespace is deleted, too: its claim, its Jobs and the operator's rights go, and nothing needs to be
+    /// removed.
     NamespaceTerminating,
     /// Its namespace stays.
     Remains(Box<Remains>),

@@ -165,8 +165,8 @@ pub struct InspectRun {
     /// Whether a point that was made for another object counts too.
     #[serde(default)]
     pub adopt: bool,
-    /// Whether the target is looked at under the lock, and partials of the object are removed when it has no point: its run is
-    /// over then.
+    /// Whether the target is looked at under the lock, and partials of the object are removed when it has no point: its
+    /// run is over then.
     #[serde(default)]
     pub clean: bool,
 }

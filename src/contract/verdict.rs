@@ -97,8 +97,9 @@ impl Verdict {
 }
 
 impl Published {
-    /// Whether the API server takes these facts as part of an object: `attempt` and `depth` as an `int32`, times as RFC 3339
-    /// has them, with four digits for the year and no leap second. A status that it refuses would be written again for ever.
+    /// Whether the API server takes these facts as part of an object: `attempt` and `depth` as an `int32`, times as RFC
+    /// 3339 has them, with four digits for the year and no leap second. A status that it refuses would be written again
+    /// for ever.
     pub fn fits_object(&self) -> bool {
         let is_plain = |time: &DateTime<Utc>| (0..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000;
         let is_int32 = |number: u32| i32::try_from(number).is_ok();

@@ -1,7 +1,8 @@
 //! Effects: all that a controller writes, as data, and the one loop that executes them.
 //!
-//! A pass decides on a step, the step becomes an ordered list of effects, and [`Executor::execute`] executes the list. Each
-//! effect can be repeated: a crash between two of them leaves a state in which the same list, or the next one, is decided again.
+//! A pass decides on a step, the step becomes an ordered list of effects, and [`Executor::execute`] executes the list.
+//! Each effect can be repeated: a crash between two of them leaves a state in which the same list, or the next one, is
+//! decided again.
 
 use super::call::{CallError, call};
 use super::job::JobRef;
@@ -24,8 +25,8 @@ const STATUS_MANAGER: &str = "graph-backup-operator-status";
 
 /// One write, or a check right before one. `R` says what a refusal means to the controller.
 ///
-/// A refusal of an effect that carries no such meaning is an error, and the pass is repeated with backoff. The exceptions are
-/// named at the effects that they belong to.
+/// A refusal of an effect that carries no such meaning is an error, and the pass is repeated with backoff. The
+/// exceptions are named at the effects that they belong to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect<R> {
     /// Fail with [`CallError::Conflict`] unless the object is as it was read.
@@ -37,18 +38,18 @@ pub enum Effect<R> {
         /// What it means that another object has it; that object is named in the words of the refusal.
         held: R,
     },
-    /// Delete every lock that the object holds. A refusal is logged: a lost right must not keep a verdict from the object, and
-    /// whoever needs the lock next finds it abandoned.
+    /// Delete every lock that the object holds. A refusal is logged: a lost right must not keep a verdict from the
+    /// object, and whoever needs the lock next finds it abandoned.
     ReleaseLocks,
     /// Delete a lock that another object left behind.
     DeleteLock(HeldLock),
-    /// Create an Event; its name makes a second one impossible. A refusal is logged: a quota must not keep a verdict from the
-    /// object.
+    /// Create an Event; its name makes a second one impossible. A refusal is logged: a quota must not keep a verdict
+    /// from the object.
     CreateEvent(Box<Event>),
     /// Write the whole status by server-side apply, if the object is as it was read.
     RecordStatus(Value),
-    /// Write the whole status over one that somebody else wrote, if the object is as it was read. Fields that are `null` go:
-    /// server-side apply would leave them.
+    /// Write the whole status over one that somebody else wrote, if the object is as it was read. Fields that are
+    /// `null` go: server-side apply would leave them.
     ReplaceStatus(Value),
     /// Write the finalizers, if the object is as it was read.
     SetFinalizers(Vec<String>),

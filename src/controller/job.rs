@@ -84,8 +84,8 @@ pub enum Obstacle {
 const IMAGE_REASONS: [&str; 5] =
     ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
 
-/// What a Job and its pods say together: evidence is only what a pod says whose controller is this very Job. Labels are not:
-/// anybody may set them. The agent's own container decides when the work is over, whatever else runs in its pod.
+/// What a Job and its pods say together: evidence is only what a pod says whose controller is this very Job. Labels are
+/// not: anybody may set them. The agent's own container decides when the work is over, whatever else runs in its pod.
 pub fn summarize(job: &Job, pods: &[Pod]) -> JobState {
     let ours: Vec<&Pod> = pods.iter().filter(|pod| is_of(pod, job)).collect();
     let newest = ours.iter().copied().max_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
@@ -144,8 +144,8 @@ fn has_pods(job: &Job) -> bool {
     count.is_some_and(|pods| pods > 0)
 }
 
-/// Whether a pod of the Job has run and is over, though the Job controller has not ended the Job yet: the pod itself may
-/// be gone by then.
+/// Whether a pod of the Job has run and is over, though the Job controller has not ended the Job yet: the pod itself
+/// may be gone by then.
 fn has_run(job: &Job) -> bool {
     let Some(status) = &job.status else { return false };
     let counted = status.failed.unwrap_or_default() + status.succeeded.unwrap_or_default() > 0;
@@ -183,8 +183,8 @@ fn verdict(pod: &Pod) -> Option<Verdict> {
     Verdict::read(terminated(pod)?.message.as_deref()?)
 }
 
-/// Whether another container keeps a pod whose agent has ended. Sidecars among the init containers do not: the kubelet ends
-/// them.
+/// Whether another container keeps a pod whose agent has ended. Sidecars among the init containers do not: the kubelet
+/// ends them.
 fn is_held_up(pod: &Pod) -> bool {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let ended = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.terminated.is_some());

@@ -1,8 +1,9 @@
 //! One writer per database cluster, in the API: a Lease in the operator's namespace, named by the cluster's store id.
 //!
 //! Taken by *create*, so that of two takers one loses; it never expires. Its holder deletes it. If the holder was
-//! deleted or has finished, and no Job or pod of it works any more, the next object that needs the lock deletes it. Shared by everything that writes to a cluster's
-//! folder or to the cluster itself, in all namespaces that the operator watches.
+//! deleted or has finished, and no Job or pod of it works any more, the next object that needs the lock deletes it.
+//! Shared by everything that writes to a cluster's folder or to the cluster itself, in all namespaces that the operator
+//! watches.
 
 use crate::api::names::{MANAGED_BY, MANAGED_BY_LABEL, cluster_lock};
 use crate::api::{Kind, Owner, StoreId, to_kubernetes};

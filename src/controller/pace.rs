@@ -1,5 +1,5 @@
-//! When to look at an object again: bounds, backoff, and what is due. Only pace is remembered between passes; losing it costs a
-//! look, never a decision.
+//! When to look at an object again: bounds, backoff, and what is due. Only pace is remembered between passes; losing it
+//! costs a look, never a decision.
 
 use chrono::{DateTime, Utc};
 use std::collections::HashMap;
@@ -40,8 +40,8 @@ const ENTRIES_KEPT: usize = 1024;
 /// Longer than any wait.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 
-/// A wait for one reason is told in other words so often before it has to wait for its next look. A text that changes with
-/// every look would otherwise be written for ever, because each write brings the next pass.
+/// A wait for one reason is told in other words so often before it has to wait for its next look. A text that changes
+/// with every look would otherwise be written for ever, because each write brings the next pass.
 const RETOLD_FREELY: u32 = 3;
 
 /// What a pass told on the object.

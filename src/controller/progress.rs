@@ -1,8 +1,8 @@
 //! How far a Job and a pod have come, as far as the next step of their owner depends on it. Pure.
 //!
-//! A real cluster changes a Job and its pod about ten times in a run. Their owner acts on few of these changes; the others
-//! bring no pass, and so no request. What is kept here decides nothing: the pass reads what it acts on itself, and a change
-//! that a watch missed is found by the next look.
+//! A real cluster changes a Job and its pod about ten times in a run. Their owner acts on few of these changes; the
+//! others bring no pass, and so no request. What is kept here decides nothing: the pass reads what it acts on itself,
+//! and a change that a watch missed is found by the next look.
 
 use super::job::{finished, is_over, is_working};
 use super::store::Kept;
@@ -22,8 +22,8 @@ pub struct Progress {
     deleted: bool,
 }
 
-/// From the end of a Job to the pass over its owner. The pod's end, which has the verdict, comes just before it, and the
-/// owner is over by then; where the pod is gone, only the Job tells.
+/// From the end of a Job to the pass over its owner. The pod's end, which has the verdict, comes just before it, and
+/// the owner is over by then; where the pod is gone, only the Job tells.
 pub const AFTER_A_JOB: Duration = Duration::from_secs(1);
 
 /// Something of which its owner's name and its progress matter.

@@ -197,8 +197,8 @@ impl<T: Kept> Store<T> {
         self.rounds.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Keeps an object. What is kept of it stays where it has not changed: a list of all objects takes no memory for them
-    /// a second time.
+    /// Keeps an object. What is kept of it stays where it has not changed: a list of all objects takes no memory for
+    /// them a second time.
     pub fn put(&self, round: u64, item: Item<T>) {
         let version = item.version.parse().ok();
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);

@@ -32,8 +32,8 @@ const WATCH_SECONDS: (u32, u32) = (240, 290);
 pub const PAGE: u32 = 25;
 /// Pages of one list.
 const PAGES_MAX: usize = 100_000;
-/// Pages that are read at the same time by all watches of the process. The API server waits some 20 ms before it answers a
-/// consistent list, so that a few at once are faster than one large one, and take less memory.
+/// Pages that are read at the same time by all watches of the process. The API server waits some 20 ms before it
+/// answers a consistent list, so that a few at once are faster than one large one, and take less memory.
 const LISTS_AT_ONCE: usize = 8;
 /// Longest event, bytes: several times the largest object that an API server takes.
 const EVENT_BYTES_MAX: u64 = 8 << 20;
@@ -253,8 +253,8 @@ impl<S: Sink> Watch<S> {
     }
 }
 
-/// Reads the next event: a line of JSON. `None` where the stream ends, in mid-line as well: the next watch repeats what was
-/// cut. kube's own reader keeps a buffer for each watch and takes a line of any length.
+/// Reads the next event: a line of JSON. `None` where the stream ends, in mid-line as well: the next watch repeats what
+/// was cut. kube's own reader keeps a buffer for each watch and takes a line of any length.
 async fn next_event<T: Kept>(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<WatchEvent<Item<T>>, Broken>> {
     let mut line = Vec::new();
     match stream.take(EVENT_BYTES_MAX).read_until(b'\n', &mut line).await {

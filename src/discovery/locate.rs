@@ -19,9 +19,9 @@ const NEIGHBOURS: usize = 16;
 
 /// Finds the master of a cluster and its mastership token, all in one session.
 ///
-/// The master is the member that `master-rebound` names, if it is registered and takes part in elections: each member that
-/// starts as master writes its id there (Neo4j 1.2 to 1.8). The election itself cannot be recomputed from outside without
-/// writing: since 1.8 members publish their transaction only while `flush-requested` asks for it.
+/// The master is the member that `master-rebound` names, if it is registered and takes part in elections: each member
+/// that starts as master writes its id there (Neo4j 1.2 to 1.8). The election itself cannot be recomputed from outside
+/// without writing: since 1.8 members publish their transaction only while `flush-requested` asks for it.
 pub async fn master(
     ensemble: &dyn Ensemble,
     servers: &str,
@@ -201,11 +201,11 @@ impl LookUp<'_> {
 
     /// The znode of the cluster that was asked for.
     ///
-    /// From 1.5.1 on the cluster name leads to the root. Up to 1.5.0 the backup tool ignored it and took the only root of
-    /// the ensemble. Both lead to the same root where `/<cluster name>` exists, which members write since 1.3; so the
-    /// old rule only says that a second root is an error (1.3 and 1.4, told by their 16-byte store id; 1.5.0 cannot be told
-    /// from its successors), and finds the cluster of a source without a name. A *name* that is missing is never
-    /// replaced by what else is there: that would back up another database.
+    /// From 1.5.1 on the cluster name leads to the root. Up to 1.5.0 the backup tool ignored it and took the only root
+    /// of the ensemble. Both lead to the same root where `/<cluster name>` exists, which members write since 1.3; so
+    /// the old rule only says that a second root is an error (1.3 and 1.4, told by their 16-byte store id; 1.5.0 cannot
+    /// be told from its successors), and finds the cluster of a source without a name. A *name* that is missing is
+    /// never replaced by what else is there: that would back up another database.
     async fn cluster(&self) -> Result<Cluster, DiscoveryError> {
         let path = format!("/{}", self.cluster);
         let Some(found) = self.znode(&path).await? else { return self.only_cluster().await };

@@ -61,8 +61,8 @@ pub trait Discovery: Send + Sync {
         cluster_name: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Located, DiscoveryError>>;
 
-    /// The members that are registered with the cluster of an `ha://` source, by id; `single://` names no cluster, and none
-    /// is registered. Bounded and without effect like [`Self::locate`].
+    /// The members that are registered with the cluster of an `ha://` source, by id; `single://` names no cluster, and
+    /// none is registered. Bounded and without effect like [`Self::locate`].
     fn members<'a>(
         &'a self,
         source: &'a SourceUri,
@@ -78,8 +78,9 @@ type Opening = BoxFuture<'static, Result<Arc<Session>, DiscoveryError>>;
 
 /// [`Discovery`] by asking the real ZooKeeper servers or the real member. Clones share their sessions.
 ///
-/// Look-ups that run at the same time share one session per ensemble; it is closed with the last of them. A ZooKeeper server takes
-/// only so many connections from one address (10 in 3.3, 60 later), and opening and closing cost the ensemble a write each.
+/// Look-ups that run at the same time share one session per ensemble; it is closed with the last of them. A ZooKeeper
+/// server takes only so many connections from one address (10 in 3.3, 60 later), and opening and closing cost the
+/// ensemble a write each.
 #[derive(Clone, Debug)]
 pub struct Network {
     bound: Duration,
@@ -147,7 +148,8 @@ impl Network {
         Self { resolver: Arc::new(Resolver::in_namespace(namespace)), ..Self::default() }
     }
 
-    /// Transaction `id` as a member holds it; what the answers mean says [`probe::transaction`]. Bounded like a look-up.
+    /// Transaction `id` as a member holds it; what the answers mean says [`probe::transaction`]. Bounded like a
+    /// look-up.
     pub async fn transaction(&self, member: &Endpoint, id: i64) -> Result<Option<Transaction>, ProbeError> {
         let unreachable = |detail: &str| Err(ProbeError::Unreachable(detail.to_owned()));
         let ask = async {

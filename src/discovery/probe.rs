@@ -1,9 +1,9 @@
 //! Asking a member over its backup port: which store it serves, and which transactions it holds.
 //!
-//! Protocol of Neo4j 1.5.1 to 1.9 (`Protocol`, `Server`, `BackupClient` of the database's sources; checked against 1.8): one
-//! request and one answer per connection. An *incremental* request names the last transaction that the asker has; the
-//! answer is the member's store id and every transaction after that. Reading stops after the beginning of the first one,
-//! which tells it from every other, so a question costs next to nothing, however large the transaction is.
+//! Protocol of Neo4j 1.5.1 to 1.9 (`Protocol`, `Server`, `BackupClient` of the database's sources; checked against
+//! 1.8): one request and one answer per connection. An *incremental* request names the last transaction that the asker
+//! has; the answer is the member's store id and every transaction after that. Reading stops after the beginning of the
+//! first one, which tells it from every other, so a question costs next to nothing, however large the transaction is.
 
 use crate::api::StoreId;
 use std::{net::SocketAddr, time::Duration};

@@ -1,8 +1,8 @@
 //! Names to addresses without libc's name service switch.
 //!
 //! The agent runs inside foreign images: what their `nsswitch.conf` loads, or that they have none, must not matter. So
-//! nothing here calls `getaddrinfo`: `/etc/hosts` and `/etc/resolv.conf`, which the kubelet writes into every pod, are read by
-//! ourselves. Everything that connects gets a [`SocketAddr`]: tokio asks libc for names.
+//! nothing here calls `getaddrinfo`: `/etc/hosts` and `/etc/resolv.conf`, which the kubelet writes into every pod, are
+//! read by ourselves. Everything that connects gets a [`SocketAddr`]: tokio asks libc for names.
 
 use crate::api::Endpoint;
 use hickory_resolver::{
@@ -129,8 +129,8 @@ fn dns(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolve
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build()
 }
 
-/// A pod's resolv.conf as the kubelet would write it in another namespace: `<namespace>.svc.<cluster domain>` stands first
-/// in the search list. Outside a cluster there is no such domain, and nothing changes.
+/// A pod's resolv.conf as the kubelet would write it in another namespace: `<namespace>.svc.<cluster domain>` stands
+/// first in the search list. Outside a cluster there is no such domain, and nothing changes.
 fn searched_from(text: &str, namespace: &str) -> String {
     let domain = |domain: &str| match domain.split_once('.') {
         Some((_, rest)) if rest.starts_with("svc.") => format!("{namespace}.{rest}"),

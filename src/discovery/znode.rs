@@ -1,4 +1,5 @@
-//! Decoders of the znodes that Neo4j 1.2 to 1.8 writes. Read only: what a name or an address is good for is decided elsewhere.
+//! Decoders of the znodes that Neo4j 1.2 to 1.8 writes. Read only: what a name or an address is good for is decided
+//! elsewhere.
 //!
 //! All numbers are big-endian, all texts UTF-16BE with their length in code units, as Java's `ByteBuffer` writes them.
 //! Layouts: `StoreId`, `ZooClient` and `AbstractZooKeeperManager` of the database's sources; checked against znodes of
@@ -173,8 +174,8 @@ pub fn published(path: &str, bytes: &[u8]) -> Result<Published, ZnodeError> {
     }
 }
 
-/// Decodes `R/ha-servers/<id>`: from 1.3 on i32 backup port, then in all versions i8 length and text, then zeros that mean
-/// nothing (a mistake of the database that became format; hand-made znodes may lack them).
+/// Decodes `R/ha-servers/<id>`: from 1.3 on i32 backup port, then in all versions i8 length and text, then zeros that
+/// mean nothing (a mistake of the database that became format; hand-made znodes may lack them).
 ///
 /// 1.2 starts with the length, which is not 0; later ones with the upper half of a port, which is.
 pub fn member(path: &str, bytes: &[u8]) -> Result<Member, ZnodeError> {

@@ -117,8 +117,8 @@ fn require_whole(name: &str, set: &StatefulSet, replicas: i32) -> Result<(), Ine
     ))
 }
 
-/// Whether every member is of the newest revision. With `OnDelete` the controller does not raise `currentRevision`: there the
-/// number of updated members tells.
+/// Whether every member is of the newest revision. With `OnDelete` the controller does not raise `currentRevision`:
+/// there the number of updated members tells.
 fn is_rolled_out(set: &StatefulSet, status: &StatefulSetStatus) -> bool {
     let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref()?.type_.as_deref());
     let on_delete = strategy == Some("OnDelete");

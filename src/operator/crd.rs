@@ -1,8 +1,8 @@
 //! Whether the `CustomResourceDefinition` of the cluster has every field that this version reads and writes.
 //!
-//! The API server prunes fields that its schema does not have, and refuses a server-side apply that names one: with an older
-//! `CustomResourceDefinition` the operator could write no status. A newer one is no problem, because unknown fields are read past.
-//! The schema is read from the API server's OpenAPI document, which needs no right of its own.
+//! The API server prunes fields that its schema does not have, and refuses a server-side apply that names one: with an
+//! older `CustomResourceDefinition` the operator could write no status. A newer one is no problem, because unknown
+//! fields are read past. The schema is read from the API server's OpenAPI document, which needs no right of its own.
 
 use crate::api::API_VERSION;
 use crate::controller::call::{CallError, call};
@@ -12,8 +12,8 @@ use kube::core::Request;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Every field of the kind, one path on a line, without what is inside embedded Kubernetes types. To generate the schema anew at
-/// each start would cost 2 MiB of memory for as long as the process lives.
+/// Every field of the kind, one path on a line, without what is inside embedded Kubernetes types. To generate the
+/// schema anew at each start would cost 2 MiB of memory for as long as the process lives.
 const FIELDS: &str = include_str!("fields.txt");
 /// Fields that a message names.
 const NAMED_MAX: usize = 5;

@@ -6,9 +6,9 @@
 //! versions, UID preconditions and deterministic names.
 //!
 //! The durations follow Kubernetes' own components (15 s, 10 s, 2 s). A renewal is due 3 s after the last one began and
-//! leadership lasts 10 s, so the API server may be away for 7 s. A renewal that fails is tried again every second, and one
-//! that hangs is given up after 3 s, which leaves time for another one. When leadership ends, 5 s are left until another
-//! replica may begin: time for a request that is under way to arrive.
+//! leadership lasts 10 s, so the API server may be away for 7 s. A renewal that fails is tried again every second, and
+//! one that hangs is given up after 3 s, which leaves time for another one. When leadership ends, 5 s are left until
+//! another replica may begin: time for a request that is under way to arrive.
 
 use crate::controller::call::{CallError, call};
 use chrono::{DateTime, Utc};

@@ -1,4 +1,5 @@
-//! Incremental backups: over a copy of an earlier point, which never changes, and only if it shares the master's history.
+//! Incremental backups: over a copy of an earlier point, which never changes, and only if it shares the master's
+//! history.
 
 use crate::scene::{LOG, POINT, SERVED, STORE_ID, Scene, TRANSACTION_5, neostore};
 use graph_backup_operator::agent::store::digest;

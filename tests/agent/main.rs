@@ -1,4 +1,5 @@
-//! The agent's binary with a scripted tool and a scripted member: what is on the volume, and what the verdict says of it.
+//! The agent's binary with a scripted tool and a scripted member: what is on the volume, and what the verdict says of
+//! it.
 //!
 //! Only the tool and the member's answer to the probe are scripted; processes, signals, locks and files are real.
 #![allow(

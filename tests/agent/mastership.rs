@@ -1,5 +1,5 @@
-//! What is seen of the master after the tool: a copy of hours is not thrown away for what passes, and none is published that
-//! the master does not share.
+//! What is seen of the master after the tool: a copy of hours is not thrown away for what passes, and none is published
+//! that the master does not share.
 
 use crate::agent::{Running, eventually};
 use crate::scene::{GOOD_TOOL, LOG, POINT, SERVED, STORE_ID, Scene};

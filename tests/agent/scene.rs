@@ -44,8 +44,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// The tool is a shell script; `$target` is where it writes, `$header` a valid `neostore`, `$log` its log, `$scene` a
-    /// folder for notes.
+    /// The tool is a shell script; `$target` is where it writes, `$header` a valid `neostore`, `$log` its log, `$scene`
+    /// a folder for notes.
     pub fn with_tool(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("target")).unwrap();

@@ -1,8 +1,8 @@
 //! What our promises rest on, as scripts that are played twice: on the simulation, and on a real Kubernetes.
 //!
 //! A script sends requests through the real client and says what must come back. The simulation's tests and the
-//! end-to-end tests include this module and play [`every_script_holds`]; a script knows nothing of where it is played, so what holds
-//! of the one side holds of the other. `docs/testing.md` tells how to add one.
+//! end-to-end tests include this module and play [`every_script_holds`]; a script knows nothing of where it is played,
+//! so what holds of the one side holds of the other. `docs/testing.md` tells how to add one.
 
 mod api;
 mod job;

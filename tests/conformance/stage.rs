@@ -127,8 +127,8 @@ impl Objects<'_> {
     }
 
     /// Watches the objects that have these labels, from a version on, until a fact about one of them is as wanted.
-    /// Gives every fact on the way, in order, but none twice in a row and no empty one. Of an object that goes the fact is
-    /// `gone`.
+    /// Gives every fact on the way, in order, but none twice in a row and no empty one. Of an object that goes the fact
+    /// is `gone`.
     pub async fn film(&self, selector: &str, version: &str, fact: fn(&Value) -> String, last: &str) -> Vec<String> {
         let params = WatchParams::default().labels(selector);
         let request = self.request.watch(&params, version).unwrap();

@@ -38,8 +38,8 @@ static STATUS: LazyLock<GraphBackupStatus> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// An agent's verdict fits into the termination message and is read as it was; a point whose facts do not fit is told as
-/// a failure.
+/// An agent's verdict fits into the termination message and is read as it was; a point whose facts do not fit is told
+/// as a failure.
 pub fn is_told(verdict: &Verdict, fits: bool) {
     let message = report::encode(verdict);
     assert!(message.len() <= MESSAGE_BYTES_MAX);

@@ -182,7 +182,8 @@ fn member_is(member: &Member, bytes: &[u8]) {
     }
 }
 
-/// What is read is read again from what is written; what a point's manifest says reaches the operator, or a refusal does.
+/// What is read is read again from what is written; what a point's manifest says reaches the operator, or a refusal
+/// does.
 fn manifest(bytes: &[u8]) {
     let manifest = match manifest_file::decode(Path::new("m"), bytes) {
         Ok(manifest) => manifest,
@@ -201,8 +202,8 @@ fn manifest(bytes: &[u8]) {
 
 /// However the bytes come in, the lines are the same; a judgement is for people, and only a real end is a success.
 ///
-/// Bytes: how the tool ended, what it left, how its output is cut; then what it wrote to its standard output, 0, and to its
-/// standard error.
+/// Bytes: how the tool ended, what it left, how its output is cut; then what it wrote to its standard output, 0, and to
+/// its standard error.
 fn tool_output(bytes: &[u8]) {
     let Some(([ending, left, cut], said)) = bytes.split_first_chunk() else { return };
     let (stdout, stderr) = said.split_at(said.iter().position(|byte| *byte == 0).unwrap_or(said.len()));

@@ -58,7 +58,8 @@ async fn a_member_whose_id_belongs_to_another_process_ends() {
     assert!(second.log().contains("another process is member 2"), "{}", second.log());
 }
 
-/// Servers before 3.3.4 can keep a znode of a session that is over. One that is nobody's from the start is no different.
+/// Servers before 3.3.4 can keep a znode of a session that is over. One that is nobody's from the start is no
+/// different.
 #[tokio::test]
 async fn a_registration_that_no_session_owns_is_removed() {
     let (ensemble, _first, store) = cluster().await;

@@ -54,7 +54,8 @@ pub trait Subject: Sized {
     fn pass(process: &Self::Process, object: &Object) -> BoxFuture<'static, After>;
     /// The kind that gets passes.
     fn kind(&self) -> &'static str;
-    /// The object that a change triggers a pass of, and after which time; `before` is what was changed, if it was there.
+    /// The object that a change triggers a pass of, and after which time; `before` is what was changed, if it was
+    /// there.
     fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<(Key, Duration)>;
     /// When the world changes next by itself, since the beginning.
     fn next(&self) -> Option<Duration>;

@@ -75,8 +75,8 @@ impl Fault {
         pass.unwrap_or(0)
     }
 
-    /// Whether nothing of it is ahead of a run with so many passes, and so many changes that triggered one. `began` is when its
-    /// request came.
+    /// Whether nothing of it is ahead of a run with so many passes, and so many changes that triggered one. `began` is
+    /// when its request came.
     pub fn is_over(&self, now: Duration, began: Option<Duration>, passes: usize, triggers: usize) -> bool {
         match *self {
             Self::None => true,

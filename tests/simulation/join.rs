@@ -1,5 +1,5 @@
-//! Runs that come to the same state go on alike: nothing is left to chance, so the second one takes over the rest of the
-//! first instead of going through it again.
+//! Runs that come to the same state go on alike: nothing is left to chance, so the second one takes over the rest of
+//! the first instead of going through it again.
 
 use crate::driver::{Pass, Run};
 use std::collections::HashMap;

@@ -117,8 +117,8 @@ impl Member {
         serde_json::from_str(&self.ask("GET", "/").await?).ok()
     }
 
-    /// Commits at least `count` nodes, through the master. A member that has just joined or changed its role may refuse: it is
-    /// asked again.
+    /// Commits at least `count` nodes, through the master. A member that has just joined or changed its role may
+    /// refuse: it is asked again.
     pub async fn write(&self, count: u32) {
         self.post(&format!("/nodes?count={count}")).await;
     }

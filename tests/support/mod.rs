@@ -1,7 +1,7 @@
 //! Real ZooKeeper servers and real Neo4j 1.8 members on loopback, for tests in Rust.
 //!
-//! Everything started here is killed when its value is dropped and, at the latest, when the test process ends, however it
-//! ends. Ports are reserved across processes, so test runs do not disturb each other. Data and logs are below
+//! Everything started here is killed when its value is dropped and, at the latest, when the test process ends, however
+//! it ends. Ports are reserved across processes, so test runs do not disturb each other. Data and logs are below
 //! `target/tmp/`, where the next run removes them.
 #![allow(dead_code, unused_imports, reason = "no test target uses all of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]

@@ -76,8 +76,8 @@ impl Database {
             .await
     }
 
-    /// Sees to it that none of these members is master: if one is, they are shut down cleanly, and come back when another
-    /// one is.
+    /// Sees to it that none of these members is master: if one is, they are shut down cleanly, and come back when
+    /// another one is.
     pub async fn spare(&self, pods: &[&str]) {
         if pods.contains(&self.master().await.pod.as_str()) {
             // The StatefulSet starts no other one before the first is ready.

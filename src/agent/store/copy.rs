@@ -155,7 +155,8 @@ fn read_twice(source: &File, piece: &mut [u8], at: u64) -> io::Result<()> {
     }
 }
 
-/// Where data begin and end, from `at` on; nothing if only a hole is left. Where the file system knows no holes, all is data.
+/// Where data begin and end, from `at` on; nothing if only a hole is left. Where the file system knows no holes, all is
+/// data.
 fn next_data(file: &File, at: u64, bytes: u64) -> io::Result<Option<(u64, u64)>> {
     if at >= bytes {
         return Ok(None);

@@ -1,8 +1,8 @@
 //! The header of a store: the file `neostore`, read without Java.
 //!
-//! Format (Neo4j 1.5 to 1.8): records of 9 bytes, each one byte "in use" and one big-endian 64-bit number: creation time,
-//! random id, version of the current logical log, last committed transaction, store version, and from 1.6 on the next
-//! graph property. After a clean shutdown, and only then, the ASCII text `NeoStore v0.A.0` follows.
+//! Format (Neo4j 1.5 to 1.8): records of 9 bytes, each one byte "in use" and one big-endian 64-bit number: creation
+//! time, random id, version of the current logical log, last committed transaction, store version, and from 1.6 on the
+//! next graph property. After a clean shutdown, and only then, the ASCII text `NeoStore v0.A.0` follows.
 
 use crate::agent::store::files;
 use crate::api::StoreId;

@@ -1,7 +1,7 @@
 //! Whether a transaction that a member serves is the one in a store's logical log, told without Java.
 //!
-//! Format of the logical logs of Neo4j 1.5 to 1.8 (`LogEntry`, `LogIoUtils` of the database's sources; checked against 1.8,
-//! see `tests/recorded/log`): a transaction is a start entry, commands, a commit entry and an end. All numbers are
+//! Format of the logical logs of Neo4j 1.5 to 1.8 (`LogEntry`, `LogIoUtils` of the database's sources; checked against
+//! 1.8, see `tests/recorded/log`): a transaction is a start entry, commands, a commit entry and an end. All numbers are
 //! big-endian.
 //!
 //! ```text

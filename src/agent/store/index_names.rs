@@ -1,13 +1,14 @@
 //! Names of legacy indexes, and whether the folders of a copy still have them.
 //!
-//! An index has a folder of its name: `index/lucene/node/<name>` or `index/lucene/relationship/<name>`; a `/` in the name
-//! makes further folders. Java turns a name into bytes by the locale of its process, and writes a `?` for every character
-//! that the locale does not have. The engine then looks for the index under its real name, and finds it empty.
+//! An index has a folder of its name: `index/lucene/node/<name>` or `index/lucene/relationship/<name>`; a `/` in the
+//! name makes further folders. Java turns a name into bytes by the locale of its process, and writes a `?` for every
+//! character that the locale does not have. The engine then looks for the index under its real name, and finds it
+//! empty.
 //!
 //! The real names are in the file `index.db` (Neo4j 1.3 to 1.8; recorded in `tests/recorded/index`): the bytes
-//! `neo4j-index`, the version 1, then all indexes of nodes and all of relationships. Both begin with their number. Each index
-//! is its name, the number of its settings, and each of these as two texts. A text is its number of UTF-16 units and the units.
-//! All numbers have 32 bits; everything is big-endian.
+//! `neo4j-index`, the version 1, then all indexes of nodes and all of relationships. Both begin with their number. Each
+//! index is its name, the number of its settings, and each of these as two texts. A text is its number of UTF-16 units
+//! and the units. All numbers have 32 bits; everything is big-endian.
 
 use crate::agent::store::files;
 use crate::agent::volume::target;

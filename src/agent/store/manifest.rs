@@ -50,8 +50,8 @@ pub struct Manifest {
     pub store_id: StoreId,
     /// Last committed transaction in the copied store, from its own header.
     pub last_transaction: i64,
-    /// Everything committed before is in the copy: when the tool started, or for a cold copy when the first transaction was
-    /// begun that it lacks, at the latest when the copying began.
+    /// Everything committed before is in the copy: when the tool started, or for a cold copy when the first transaction
+    /// was begun that it lacks, at the latest when the copying began.
     pub data_from: DateTime<Utc>,
     /// When the tool or the copying ended.
     pub data_to: DateTime<Utc>,
@@ -65,8 +65,8 @@ pub struct Manifest {
     /// The tool and what it said; absent for a cold copy, which it does not make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<ToolRecord>,
-    /// Further runs of the tool, incremental ones onto the same store: it lacked a transaction without which a cluster cannot
-    /// start from it.
+    /// Further runs of the tool, incremental ones onto the same store: it lacked a transaction without which a cluster
+    /// cannot start from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catch_up: Vec<ToolRecord>,
     /// Whether a cluster can start from the store, by its transaction logs; absent in version 1.

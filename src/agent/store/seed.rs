@@ -1,8 +1,8 @@
 //! Whether a cluster can start from a store: judged by its transaction logs, mended where bytes can mend it.
 //!
 //! A slave that joins asks the master for the last transaction that both hold. The master looks for it in its logs, the
-//! newest first, and trusts their headers. A store has two kinds of log, for the graph and for the legacy indexes. The tool of
-//! Neo4j 1.8 leaves either with one of two faults when transactions are committed during a full copy:
+//! newest first, and trusts their headers. A store has two kinds of log, for the graph and for the legacy indexes. The
+//! tool of Neo4j 1.8 leaves either with one of two faults when transactions are committed during a full copy:
 //!
 //! * **The header names the last transaction of its own log**, where the one before its first belongs. Slaves join,
 //!   then fail every pull and every write. The header is mended by writing *first − 1* into it.
@@ -10,8 +10,8 @@
 //!   If it is one of the graph, slaves never join; a further transaction mends that. If it is one of the indexes, they
 //!   join, but the indexes lack what the last transactions changed; only these transactions mend that.
 //!
-//! A third fault hides from both logs: the last transaction changed the graph and the indexes, and the tool fetched only the
-//! half of the graph (see [`two_phase`]). The index then lacks its entries; the next transactions bring them.
+//! A third fault hides from both logs: the last transaction changed the graph and the indexes, and the tool fetched
+//! only the half of the graph (see [`two_phase`]). The index then lacks its entries; the next transactions bring them.
 //!
 //! The last transaction of the indexes stands in `index/lucene-store.db`: five big-endian 64-bit numbers, creation
 //! time, random id, version of the current log, last committed transaction (1 if there was none), format
@@ -200,8 +200,8 @@ fn compare(prefix: &str, last: i64, newest: &Newest<'_>) -> Option<Fault> {
 
 /// The half of the last transaction that changed the graph and the indexes, where the indexes lack it.
 ///
-/// Each run of the tool writes new logs for both kinds under one version. A newer log of the indexes alone is of a later run,
-/// which has brought everything up to then.
+/// Each run of the tool writes new logs for both kinds under one version. A newer log of the indexes alone is of a
+/// later run, which has brought everything up to then.
 fn half_missing(
     store: &Path,
     files: &[String],

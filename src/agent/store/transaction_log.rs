@@ -146,8 +146,8 @@ fn header(bytes: &[u8]) -> Result<(i64, i64), LogError> {
     Ok((i64::from_be_bytes(*version) & VERSION_MASK, i64::from_be_bytes(*last_before)))
 }
 
-/// Finds the commits in a piece of a log. Returns how many of its bytes need not be looked at again: what is left may be
-/// the start of a commit, but holds no whole one.
+/// Finds the commits in a piece of a log. Returns how many of its bytes need not be looked at again: what is left may
+/// be the start of a commit, but holds no whole one.
 fn scan(piece: &[u8], commits: &mut Option<Commits>) -> Result<usize, LogError> {
     let mut at = 0;
     while let Some(entries) = piece.get(at..).and_then(<[u8]>::first_chunk) {
@@ -204,8 +204,8 @@ pub fn archived<'a>(files: impl IntoIterator<Item = &'a str>, prefix: &str) -> V
     logs
 }
 
-/// The newest archived log that holds a transaction: its name relative to the store, and what it says. Nothing if no log
-/// does.
+/// The newest archived log that holds a transaction: its name relative to the store, and what it says. Nothing if no
+/// log does.
 ///
 /// `files` are the store's, relative to it. The error names the log that cannot be read.
 pub fn newest<'a>(

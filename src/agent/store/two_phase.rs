@@ -1,9 +1,10 @@
 //! Transactions that change the graph and the legacy indexes: whether a copy holds both halves of the last one.
 //!
-//! The engine commits such a transaction in two phases (commit entry 6, see [`transaction_log`](super::transaction_log)), one
-//! half in a log of the graph and one in a log of the indexes. Both halves begin with the same global id, which holds
-//! random bits (see [`history`](super::history)). The tool fetches the two kinds of log one after the other: a full copy that
-//! is made under writes can end with a transaction whose half of the indexes it did not fetch.
+//! The engine commits such a transaction in two phases (commit entry 6, see
+//! [`transaction_log`](super::transaction_log)), one half in a log of the graph and one in a log of the indexes. Both
+//! halves begin with the same global id, which holds random bits (see [`history`](super::history)). The tool fetches
+//! the two kinds of log one after the other: a full copy that is made under writes can end with a transaction whose
+//! half of the indexes it did not fetch.
 
 use crate::agent::stop::Stop;
 use crate::agent::store::history::{GLOBAL_ID_BYTES_MIN, SearchError};
@@ -21,11 +22,11 @@ pub struct TwoPhase {
     global_id: Vec<u8>,
 }
 
-/// The last transaction in a log that was committed in two phases. Nothing if there is none, or if the log does not show its
-/// global id.
+/// The last transaction in a log that was committed in two phases. Nothing if there is none, or if the log does not
+/// show its global id.
 ///
-/// The tool writes one transaction after the other. In the log of a member they are mixed, where many clients write: there
-/// the start of a transaction may be missed. The memory is bounded.
+/// The tool writes one transaction after the other. In the log of a member they are mixed, where many clients write:
+/// there the start of a transaction may be missed. The memory is bounded.
 pub fn last(mut log: impl Read, stop: &Stop) -> Result<Option<TwoPhase>, SearchError> {
     let mut buffer = Vec::with_capacity(BUFFER_BYTES);
     log.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut buffer)?;

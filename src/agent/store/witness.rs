@@ -1,11 +1,11 @@
 //! Telling by one transaction whether a store shares the master's history.
 //!
 //! The same store id is not enough: after a restore, or a failover that lost transactions, the master soon reaches the
-//! same numbers again, for different transactions, and the database does not check. Nor are two equal readings of ZooKeeper
-//! that lie between other runs: an ensemble that starts afresh repeats its numbers.
+//! same numbers again, for different transactions, and the database does not check. Nor are two equal readings of
+//! ZooKeeper that lie between other runs: an ensemble that starts afresh repeats its numbers.
 //!
-//! The **witness** of a store is the newest transaction that it holds. The master serves a transaction under the same number,
-//! and either it is the one in the store's logs or it is not.
+//! The **witness** of a store is the newest transaction that it holds. The master serves a transaction under the same
+//! number, and either it is the one in the store's logs or it is not.
 
 use crate::agent::stop::{Stop, StopCause};
 use crate::agent::store::files;
@@ -92,7 +92,8 @@ impl Witness {
         self.id
     }
 
-    /// What it means that the master answered the question for transaction [`Self::id`] like this. Reads the store's logs.
+    /// What it means that the master answered the question for transaction [`Self::id`] like this. Reads the store's
+    /// logs.
     pub fn judge(
         &self,
         answer: Result<Option<Transaction>, ProbeError>,

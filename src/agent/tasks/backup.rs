@@ -1,7 +1,7 @@
 //! `agent backup`: one attempt of one backup, from the lock to the published point.
 //!
-//! Killed at any moment it leaves a whole point or a partial under a name that nobody takes for a point: the rename is the
-//! only step that makes a point, and all before it is flushed to the device when it happens.
+//! Killed at any moment it leaves a whole point or a partial under a name that nobody takes for a point: the rename is
+//! the only step that makes a point, and all before it is flushed to the device when it happens.
 
 use crate::agent::blocking::blocking;
 use crate::agent::progress::{self, Step, start};
@@ -377,7 +377,8 @@ impl<'a> Attempt<'a> {
         Ok(header)
     }
 
-    /// What the engine could not open stays, under a name that nobody takes for a point, for those who want to know why.
+    /// What the engine could not open stays, under a name that nobody takes for a point, for those who want to know
+    /// why.
     fn keep(&self, failure: Failure) -> Failure {
         let kept = self.layout.failed_folder(&self.run.owner.uid, self.with.pod_uid).map_err(Failure::from);
         let renamed = kept.and_then(|kept| {

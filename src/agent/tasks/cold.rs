@@ -1,8 +1,8 @@
 //! A cold copy: the store of a member that is stopped, from the member's volume, which is mounted read-only.
 //!
-//! The operator has seen that the member's pod is gone, and its registration with it. What is proved here: it is the store
-//! of the cluster, it was shut down cleanly, nothing changed it between the first look and the last, and the master shares
-//! its history.
+//! The operator has seen that the member's pod is gone, and its registration with it. What is proved here: it is the
+//! store of the cluster, it was shut down cleanly, nothing changed it between the first look and the last, and the
+//! master shares its history.
 
 use crate::agent::blocking::blocking;
 use crate::agent::progress::{Step, start};
@@ -33,8 +33,8 @@ use tokio::time::Instant;
 
 /// How often the files of a store that is written to are listed.
 const LISTINGS: usize = 5;
-/// How long a master is looked for after the copy: another member may be taking over, which takes the session time-out of
-/// the stopped one and an election.
+/// How long a master is looked for after the copy: another member may be taking over, which takes the session time-out
+/// of the stopped one and an election.
 const MASTER_BOUND: Duration = Duration::from_secs(180);
 /// Time between two looks for a master.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -69,7 +69,8 @@ pub fn copy(source: &Path, to: &Path, cluster: StoreId, stop: &Stop) -> Result<S
     }
 }
 
-/// Whether a copy could be made, while the member still serves: the target takes it, and the store is there and can be read.
+/// Whether a copy could be made, while the member still serves: the target takes it, and the store is there and can be
+/// read.
 pub async fn check(run: &BackupRun, mount: &Path, source: &Path, stop: &Stop) -> Result<(), Failure> {
     let _step = start(Step::Check);
     let Plan::Cold { store_path, .. } = &run.plan else {
@@ -191,9 +192,9 @@ pub struct Copy {
 
 /// Everything that was committed before this moment is in the copy, which is of the master's history.
 ///
-/// A slave may have been stopped before it had the newest transactions. The first one that it lacks, as the master holds
-/// it, was begun before it was committed. A former master may hold transactions that nobody else has: its last one must be
-/// the master's, too.
+/// A slave may have been stopped before it had the newest transactions. The first one that it lacks, as the master
+/// holds it, was begun before it was committed. A former master may hold transactions that nobody else has: its last
+/// one must be the master's, too.
 ///
 /// Takes [`MASTER_BOUND`] at most, and no longer than the run may take: the member is stopped until this ends.
 pub async fn data_from(run: &BackupRun, network: &Network, copy: &Copy, stop: &Stop) -> Result<DateTime<Utc>, Failure> {

@@ -1,5 +1,5 @@
-//! Points that an earlier object of the same namespace and name left on the target: an object that was deleted, or lost with its
-//! API server, and created again.
+//! Points that an earlier object of the same namespace and name left on the target: an object that was deleted, or lost
+//! with its API server, and created again.
 
 use crate::agent::store::manifest_file;
 use crate::agent::volume::layout::Layout;
@@ -17,8 +17,8 @@ const MANIFESTS_MAX: usize = 5;
 /// Characters of the UID at the end of a point's name, see [`crate::api::names::point`].
 const UID_CHARACTERS: usize = 8;
 
-/// The newest such point, as `spec.adopt` names it: `<store id>/<folder>`. What cannot be read is passed over: this is a hint
-/// for people, and no evidence.
+/// The newest such point, as `spec.adopt` names it: `<store id>/<folder>`. What cannot be read is passed over: this is
+/// a hint for people, and no evidence.
 pub fn newest(layout: &Layout, owner: &Owner) -> Option<String> {
     let folder = layout.cluster_folder();
     let entries = fs::read_dir(&folder).ok()?.take(ENTRIES_MAX).flatten();
@@ -35,7 +35,8 @@ pub fn newest(layout: &Layout, owner: &Owner) -> Option<String> {
     Some(format!("{}/{found}", folder.file_name()?.to_str()?))
 }
 
-/// Refuses a cold copy where an earlier object of the name left a point: the member need not be stopped again for what is there.
+/// Refuses a cold copy where an earlier object of the name left a point: the member need not be stopped again for what
+/// is there.
 pub fn refuse(run: &BackupRun, mount: &Path) -> Result<(), Failure> {
     let layout = Layout::new(mount, &run.place)?;
     let Some(point) = newest(&layout, &run.owner) else { return Ok(()) };

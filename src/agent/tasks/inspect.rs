@@ -1,7 +1,7 @@
 //! What a point on the volume proves: read whole, and held against its manifest and against what was asked for.
 //!
-//! Read-only. The same examination recognises a point that an earlier attempt published without being heard, proves a copy
-//! before it is published, and answers the operator when a verdict was lost.
+//! Read-only. The same examination recognises a point that an earlier attempt published without being heard, proves a
+//! copy before it is published, and answers the operator when a verdict was lost.
 
 use crate::agent::blocking::blocking;
 use crate::agent::progress::{Step, start};
@@ -88,8 +88,8 @@ fn look(run: &InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failur
     Err(Failure::new(Reason::JobLost, what))
 }
 
-/// Reads every byte of the point in `folder`, a partial's or a published one's, and says what it proves. Without an `owner`
-/// that of any object counts.
+/// Reads every byte of the point in `folder`, a partial's or a published one's, and says what it proves. Without an
+/// `owner` that of any object counts.
 pub fn examine(folder: &Path, owner: Option<&Owner>, place: &Place, stop: &Stop) -> Result<Published, Failure> {
     let _step = start(Step::Verify);
     let (manifest, digest) = manifest_file::read(folder)?;

@@ -98,8 +98,8 @@ fn seedable(manifest: &Manifest, folder: &Path) -> String {
     line.replace(char::is_control, " ")
 }
 
-/// The name that the object had, with the start of its UID where an older one had it too, and with a number where that is
-/// not enough. What the API server would not take in a name is left out.
+/// The name that the object had, with the start of its UID where an older one had it too, and with a number where that
+/// is not enough. What the API server would not take in a name is left out.
 fn name(manifest: &Manifest, taken: &mut BTreeSet<String>) -> String {
     let owner = &manifest.owner;
     let name = fit(&owner.name, NAME_BYTES_MAX);

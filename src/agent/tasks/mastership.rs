@@ -1,8 +1,9 @@
 //! Whether one member was master from before the tool until after it, and whether the copy is of that member's history.
 //!
-//! Before the tool one look is enough: a run that ends there has lost nothing and is tried again. After the tool there is a
-//! copy that may have taken hours, and most of what can go wrong with a look passes: a connection breaks, ZooKeeper elects its
-//! leader. A later equal reading proves more than an earlier one, so the agent asks until the run's deadline.
+//! Before the tool one look is enough: a run that ends there has lost nothing and is tried again. After the tool there
+//! is a copy that may have taken hours, and most of what can go wrong with a look passes: a connection breaks,
+//! ZooKeeper elects its leader. A later equal reading proves more than an earlier one, so the agent asks until the
+//! run's deadline.
 
 use crate::agent::blocking::blocking;
 use crate::agent::progress::{self, Step, start};
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 pub(super) const PAUSE: Duration = Duration::from_secs(2);
 /// How often the master may answer with an exception before what it was asked counts as not to be told.
 pub(super) const EXCEPTIONS_MAX: u32 = 5;
-/// How long a master whose mastership stands may leave a question unanswered before that counts as not to be told. A master
-/// that died loses its registration sooner, and with it its mastership.
+/// How long a master whose mastership stands may leave a question unanswered before that counts as not to be told. A
+/// master that died loses its registration sooner, and with it its mastership.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 
 /// What is watched, and how.
@@ -48,9 +49,9 @@ impl Reader<'_> {
 
     /// Reads the mastership after the tool, and holds the copy's witness against what the master serves.
     ///
-    /// A look-up that fails is repeated until the run's deadline, the only bound on the time that this takes. What the master
-    /// cannot show, or does not answer within [`SILENCE_MAX`], is told in the log and is no failure: the mastership did not change,
-    /// and a parent's history was proved before.
+    /// A look-up that fails is repeated until the run's deadline, the only bound on the time that this takes. What the
+    /// master cannot show, or does not answer within [`SILENCE_MAX`], is told in the log and is no failure: the
+    /// mastership did not change, and a parent's history was proved before.
     pub async fn after(&self, witness: Option<&Witness>) -> Result<Mastership, Failure> {
         let _step = start(Step::MastershipAfter);
         let mut unanswered = Unanswered::default();

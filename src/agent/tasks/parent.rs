@@ -1,7 +1,8 @@
-//! The earlier point that an incremental backup starts from: finding it, and proving that the master shares its history.
+//! The earlier point that an incremental backup starts from: finding it, and proving that the master shares its
+//! history.
 //!
-//! Proof is that the master holds the parent's newest transaction as the parent does ([`Witness`]). Nothing else is: a token
-//! from ZooKeeper that is the same again may come from an ensemble that started afresh.
+//! Proof is that the master holds the parent's newest transaction as the parent does ([`Witness`]). Nothing else is: a
+//! token from ZooKeeper that is the same again may come from an ensemble that started afresh.
 //!
 //! The parent is only ever read.
 
@@ -102,12 +103,13 @@ impl Found {
         copy_files(&self.listing()?, &origin, to, stop)
     }
 
-    /// Holds the copy in `to` against the parent's manifest: what is damaged in the parent would be so in the new point, and
-    /// the new manifest would vouch for it.
+    /// Holds the copy in `to` against the parent's manifest: what is damaged in the parent would be so in the new
+    /// point, and the new manifest would vouch for it.
     pub fn compare(&self, to: &Path, stop: &Stop) -> Result<(), Failure> {
         let _step = start(Step::Compare);
         let files = files::read(to, Purpose::Compare, stop).map_err(|error| match &error {
-            // A clone shares the parent's blocks, and what was copied was flushed by nobody yet: it is the parent that is lost.
+            // A clone shares the parent's blocks, and what was copied was flushed by nobody yet: it is the parent that
+            // is lost.
             TreeError::Io { source, .. } if kind(source) == Kind::Medium => {
                 self.damaged(&format!("cannot be read: {error}"))
             }
@@ -129,8 +131,8 @@ impl Found {
 
     /// Proves that `master` shares the parent's history.
     ///
-    /// One question, bounded by [`LOOK_UP_BOUND`](crate::discovery::LOOK_UP_BOUND), and up to [`EXCEPTIONS_MAX`] of them where
-    /// the answer is an exception, beside the time to read the parent's newest logs.
+    /// One question, bounded by [`LOOK_UP_BOUND`](crate::discovery::LOOK_UP_BOUND), and up to [`EXCEPTIONS_MAX`] of
+    /// them where the answer is an exception, beside the time to read the parent's newest logs.
     pub async fn prove(&self, master: &Endpoint, network: &Network, stop: &Stop) -> Result<(), Failure> {
         let (found, reading) = (self.clone(), stop.clone());
         let Some(witness) = blocking(move || found.witness(&reading)).await? else {

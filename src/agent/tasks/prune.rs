@@ -1,7 +1,7 @@
 //! `agent prune`: removes the files of a `GraphBackup` that is being deleted.
 //!
-//! A point loses its name first, by one rename, so that nobody can take a half-removed folder for a point. Only what proves
-//! to be of this very object is touched. Everything can be repeated.
+//! A point loses its name first, by one rename, so that nobody can take a half-removed folder for a point. Only what
+//! proves to be of this very object is touched. Everything can be repeated.
 
 use crate::agent::blocking::blocking;
 use crate::agent::progress::{self, Step, start};

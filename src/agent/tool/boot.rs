@@ -24,7 +24,8 @@ const NODES: &str = "NumberOfNodeIdsInUse";
 /// The same for relationships.
 const RELATIONSHIPS: &str = "NumberOfRelationshipIdsInUse";
 
-/// Lets `command` open a scratch copy of the partial's store of `bytes` bytes. `{store}` in it becomes the copy's folder.
+/// Lets `command` open a scratch copy of the partial's store of `bytes` bytes. `{store}` in it becomes the copy's
+/// folder.
 pub async fn boot(partial: &Path, command: &[String], bytes: u64, stop: &Stop) -> Result<BootRecord, Failure> {
     let scratch = partial.join(SCRATCH_FOLDER);
     let booted = run(partial, &scratch, command, bytes, stop).await;

@@ -1,8 +1,8 @@
 //! `agent exec`: becomes the tool, after asking the kernel to end it together with the agent.
 //!
-//! The agent starts the tool through this step because a process can ask for its parent-death signal only itself, and what
-//! it asked for survives `exec`. In a container whose first process is the agent the kernel ends everything anyway; this
-//! holds where it is not (`shareProcessNamespace`, a run by hand).
+//! The agent starts the tool through this step because a process can ask for its parent-death signal only itself, and
+//! what it asked for survives `exec`. In a container whose first process is the agent the kernel ends everything
+//! anyway; this holds where it is not (`shareProcessNamespace`, a run by hand).
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};

@@ -1,8 +1,8 @@
 //! What the tool said and left, judged. Pure: text in, verdict out.
 //!
-//! The tool is Neo4j's `BackupTool`, 1.3 to 1.8. It ends with 0 or 1 only, and says the rest in its texts: a backup is good
-//! when it ended with 0, its last line is `Done`, the folder holds a `neostore` and no report of inconsistencies. Version
-//! 1.8.1 and 1.8.2 write such a report and still end with 0 and `Done`.
+//! The tool is Neo4j's `BackupTool`, 1.3 to 1.8. It ends with 0 or 1 only, and says the rest in its texts: a backup is
+//! good when it ended with 0, its last line is `Done`, the folder holds a `neostore` and no report of inconsistencies.
+//! Version 1.8.1 and 1.8.2 write such a report and still end with 0 and `Done`.
 
 use crate::api::Reason;
 use crate::contract::failure::{Failure, cut};
@@ -51,8 +51,8 @@ struct Known {
     advice: &'static str,
 }
 
-/// The first that matches counts. The order matters: the tool says `Couldn't connect to` before nearly every error of the
-/// request, whatever it was.
+/// The first that matches counts. The order matters: the tool says `Couldn't connect to` before nearly every error of
+/// the request, whatever it was.
 const KNOWN: &[Known] = &[
     Known {
         texts: &["No space left on device", "Disk quota exceeded"],

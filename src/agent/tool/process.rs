@@ -23,7 +23,8 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::watch;
 
-/// From the signal that is passed on to `SIGKILL`. Kubernetes gives a pod 30 seconds by default; some are for cleaning up.
+/// From the signal that is passed on to `SIGKILL`. Kubernetes gives a pod 30 seconds by default; some are for cleaning
+/// up.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// What decides how Java turns names of files into bytes, the first one that is set before the others: locale(7).
 const LOCALE_VARIABLES: [&str; 3] = ["LC_ALL", "LC_CTYPE", "LANG"];
@@ -185,8 +186,8 @@ fn reap(child: Pid) -> Option<Ending> {
 
 /// Nothing that the tool left behind may write on into a store that is being hashed.
 ///
-/// As the first process of its container the agent ends all others in it. Elsewhere, what left the tool's group is out of
-/// its reach.
+/// As the first process of its container the agent ends all others in it. Elsewhere, what left the tool's group is out
+/// of its reach.
 fn end_leftovers(group: Pid) {
     kill(group, Signal::KILL);
     if getpid() == Pid::INIT {

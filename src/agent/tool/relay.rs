@@ -1,8 +1,8 @@
 //! Gentle on the master: the tool's connections to the member pass through the agent, no faster than the limit.
 //!
-//! The tool is pointed at a port on loopback. Each of its connections gets one of its own to the member, and bytes go both
-//! ways as they are: nothing of the protocol is read. What comes from the member is read no faster than the limit, so TCP
-//! itself slows the member down.
+//! The tool is pointed at a port on loopback. Each of its connections gets one of its own to the member, and bytes go
+//! both ways as they are: nothing of the protocol is read. What comes from the member is read no faster than the limit,
+//! so TCP itself slows the member down.
 
 use crate::agent::progress::{self, Step};
 use crate::agent::tool::rate::Rate;
@@ -85,8 +85,8 @@ impl<'a> Relay<'a> {
         done
     }
 
-    /// The failure of the work, with what was seen of the connection to the member. A tool that only says that something
-    /// went wrong when its connection broke could not reach the member.
+    /// The failure of the work, with what was seen of the connection to the member. A tool that only says that
+    /// something went wrong when its connection broke could not reach the member.
     pub fn explain(&self, failure: Failure) -> Failure {
         match (failure.reason, self.broken.take()) {
             (Reason::ToolFailed, Some(broken)) => {

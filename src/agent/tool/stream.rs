@@ -73,8 +73,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes the next bytes and emits every line that ends in them, without its end and at most [`LINE_BYTES_MAX`] bytes of it;
-    /// a cut line ends with `…`. What is not UTF-8 is replaced.
+    /// Takes the next bytes and emits every line that ends in them, without its end and at most [`LINE_BYTES_MAX`]
+    /// bytes of it; a cut line ends with `…`. What is not UTF-8 is replaced.
     pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&str)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (content, ends) = match part.strip_suffix(b"\n") {

@@ -1,7 +1,8 @@
 //! What an input/output error on a mounted volume means, by its number.
 //!
-//! The numbers are those of Linux. A block device tells a failed request as `EIO`, or more exactly as one of the numbers that
-//! `blk_errors` in the kernel's `block/blk-core.c` lists; file servers and FUSE file systems pass on nearly any number.
+//! The numbers are those of Linux. A block device tells a failed request as `EIO`, or more exactly as one of the
+//! numbers that `blk_errors` in the kernel's `block/blk-core.c` lists; file servers and FUSE file systems pass on
+//! nearly any number.
 
 use crate::api::Reason;
 use crate::contract::failure::Failure;

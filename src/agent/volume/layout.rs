@@ -147,7 +147,8 @@ fn pod_of<'a>(prefix: &str, folder_name: &'a str, backup_uid: &str) -> Option<&'
     folder_name.strip_prefix(prefix)?.strip_prefix(backup_uid)?.strip_prefix('-').filter(|uid| is_uid(uid))
 }
 
-/// Whether a text is one folder name that is safe on the target: letters, digits, `.`, `_` and `-`, none of the last two or a dot first.
+/// Whether a text is one folder name that is safe on the target: letters, digits, `.`, `_` and `-`, none of the last
+/// two or a dot first.
 pub fn is_folder_name(name: &str) -> bool {
     (1..=253).contains(&name.len())
         && !name.starts_with(['.', '-'])

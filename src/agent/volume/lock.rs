@@ -1,7 +1,7 @@
 //! The lock on the volume: one writer for each cluster's folder, whichever cluster of Kubernetes the writer runs in.
 //!
-//! It is an advisory `flock` on `.lock`. The kernel (or the file server) drops it when its holder is gone, so it is never
-//! broken by age. The file itself stays.
+//! It is an advisory `flock` on `.lock`. The kernel (or the file server) drops it when its holder is gone, so it is
+//! never broken by age. The file itself stays.
 
 use crate::agent::volume::io_kind;
 use crate::agent::volume::mounts;

@@ -1,7 +1,7 @@
 //! Modes of what is kept on the target: the volume's group reads, others may do nothing.
 //!
-//! Some file systems keep no modes: what is mounted by CIFS, NFS with squashed users, or FUSE may refuse to change them. If
-//! the group may read there already, that is as good as it gets.
+//! Some file systems keep no modes: what is mounted by CIFS, NFS with squashed users, or FUSE may refuse to change
+//! them. If the group may read there already, that is as good as it gets.
 
 use crate::agent::progress::{self, Step};
 use crate::agent::volume::io_kind;

@@ -12,8 +12,8 @@ use rustix::fs::{major, minor};
 /// Where the kernel lists them.
 pub const FILE: &str = "/proc/self/mountinfo";
 
-/// The option by which a network file system keeps its locks on this node, with the type of the file system; nothing where
-/// it does not, or where no mount has this device. `device` is the `st_dev` of a file.
+/// The option by which a network file system keeps its locks on this node, with the type of the file system; nothing
+/// where it does not, or where no mount has this device. `device` is the `st_dev` of a file.
 ///
 /// NFS turns `flock` into a lock of the server unless it is told not to (`nolock`, `local_lock`). CIFS does so unless
 /// `nobrl`, and the cluster file systems unless `localflock` or `localflocks`.

@@ -10,8 +10,8 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Free bytes for users that are not root on the file system that holds `folder`; nothing where the file system does not
-/// say.
+/// Free bytes for users that are not root on the file system that holds `folder`; nothing where the file system does
+/// not say.
 pub fn free(folder: &Path) -> Result<Option<u64>, Failure> {
     let space = statvfs(folder).map_err(|errno| {
         io_kind::target_failure(&format!("cannot read the free space at {}: {errno}", folder.display()), &errno.into())

@@ -18,8 +18,8 @@ use std::time::Duration;
 const SHARED_FOLDER_MODE: u32 = 0o2770;
 /// Mode of a point's own folder: the volume's group reads.
 const POINT_FOLDER_MODE: u32 = 0o2750;
-/// How often a look or a flush after the rename is tried, and the time between two tries. All of it fits into the time that
-/// Kubernetes gives a pod to stop.
+/// How often a look or a flush after the rename is tried, and the time between two tries. All of it fits into the time
+/// that Kubernetes gives a pod to stop.
 const TRIES: usize = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -165,7 +165,8 @@ pub fn flush_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes an empty partial. Needs the lock: what is there under its name is left from a run of the same pod, and removed.
+/// Makes an empty partial. Needs the lock: what is there under its name is left from a run of the same pod, and
+/// removed.
 pub fn make_partial(partial: &Path) -> Result<(), TargetError> {
     remove_partial(partial)?;
     for folder in [partial.to_owned(), partial.join(manifest::STORE_FOLDER)] {
@@ -226,8 +227,9 @@ pub fn exists(path: &Path) -> Result<bool, TargetError> {
 
 /// Gives the partial the point's name, which nothing may have yet, and flushes the folder that both stand in.
 ///
-/// Blocks for some seconds at most where the file system fails. Needs the lock: on a file system that cannot rename without
-/// replacing (NFS, older FUSE), nothing else than the lock keeps a second writer out between the look and the rename.
+/// Blocks for some seconds at most where the file system fails. Needs the lock: on a file system that cannot rename
+/// without replacing (NFS, older FUSE), nothing else than the lock keeps a second writer out between the look and the
+/// rename.
 pub fn publish(partial: &Path, point: &Path) -> Result<(), TargetError> {
     let identity = identity(partial).map_err(|source| TargetError::Publish { path: point.to_owned(), source })?;
     publish_as(identity, partial, point)

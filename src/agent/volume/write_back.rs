@@ -1,9 +1,9 @@
 //! Errors of writing back: what the kernel took from the tool, and could not bring to the device.
 //!
-//! Written data reach the device later. If that fails, the kernel tells whoever has the file open, and later whoever opens
-//! it, as long as it remembers the file. A file that the tool has closed may be forgotten together with its error, and then
-//! reads as zeros. The file system remembers longer: `syncfs(2)` returns every error since its descriptor was opened (Linux
-//! 5.8 or newer). For this the descriptor must be older than the first byte of the copy.
+//! Written data reach the device later. If that fails, the kernel tells whoever has the file open, and later whoever
+//! opens it, as long as it remembers the file. A file that the tool has closed may be forgotten together with its
+//! error, and then reads as zeros. The file system remembers longer: `syncfs(2)` returns every error since its
+//! descriptor was opened (Linux 5.8 or newer). For this the descriptor must be older than the first byte of the copy.
 
 use crate::agent::progress::{self, Step};
 use crate::agent::volume::io_kind::{self, Kind, kind};

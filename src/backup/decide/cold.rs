@@ -1,8 +1,8 @@
 //! The member that a cold backup stops: what comes next for it. Pure.
 //!
-//! The attempt is recorded with what puts the cluster back ([`StoppedMember`]) before anything is scaled. The replicas are back
-//! before the backup ends, whatever became of the copy. Before a member is stopped, a Job on its node mounts both volumes and
-//! checks whether a copy can be made: a misconfiguration is found before any member is stopped.
+//! The attempt is recorded with what puts the cluster back ([`StoppedMember`]) before anything is scaled. The replicas
+//! are back before the backup ends, whatever became of the copy. Before a member is stopped, a Job on its node mounts
+//! both volumes and checks whether a copy can be made: a misconfiguration is found before any member is stopped.
 
 use super::pod_start::time_to_start;
 use super::wait::{LOOK, running, starting};
@@ -25,8 +25,8 @@ const STOP_DEADLINE: Duration = Duration::from_mins(10);
 pub const CHECK_DEADLINE: Duration = Duration::from_mins(1);
 /// How the scheduler of Kubernetes says, up to 1.33 and later, that a volume cannot be on a node.
 const APART: [&str; 2] = ["volume node affinity conflict", "PersistentVolume's node affinity"];
-/// For the registration of a stopped member to go before it is started all the same: a few times the session timeout. A member
-/// that finds its last registration when it starts hangs.
+/// For the registration of a stopped member to go before it is started all the same: a few times the session timeout. A
+/// member that finds its last registration when it starts hangs.
 pub const RELEASE_WAIT: Duration = Duration::from_mins(2);
 /// For a member that was started again to register, beyond the start of its pod: it may have to recover its store.
 const RETURN_WAIT: Duration = Duration::from_mins(5);
@@ -55,7 +55,8 @@ pub(super) fn hold(pass: &Pass<'_>, decision: Decision, missing: Option<String>)
     Step::MemberMissing(note).into()
 }
 
-/// The replicas of a closed attempt: they are put back when the member's registration is gone, and after a while all the same.
+/// The replicas of a closed attempt: they are put back when the member's registration is gone, and after a while all
+/// the same.
 pub(super) fn bring_back(pass: &Pass<'_>, attempt: &Attempt, stopped: &StoppedMember, seen: &MemberState) -> Step {
     let to = put_back(stopped, seen);
     let gone = matches!(seen, MemberState::Present { registered: Some(Ok(false)), .. });
@@ -107,8 +108,8 @@ fn start_or_leave(to: Option<ScaleTo>) -> Step {
     to.map_or(Step::LeaveReplicas, Step::StartMember)
 }
 
-/// An attempt whose member is not gone yet: everything is checked while the member still serves, then it is stopped. It is
-/// gone when its pod is gone from the API, and its registration from ZooKeeper.
+/// An attempt whose member is not gone yet: everything is checked while the member still serves, then it is stopped. It
+/// is gone when its pod is gone from the API, and its registration from ZooKeeper.
 pub(super) fn stop(pass: &Pass<'_>, seen: Stopping<'_>) -> Step {
     let Stopping { attempt, stopped, member, check, check_pod } = seen;
     let MemberState::Present { stateful_set, replicas, generation, resource_version, settled, registered } = member
@@ -147,8 +148,8 @@ pub(super) fn stop(pass: &Pass<'_>, seen: Stopping<'_>) -> Step {
     }
 }
 
-/// What the Job that checks still needs; nothing when it found that a copy can be made, and is over. `pod` says whether a pod of
-/// it is left although the Job is gone.
+/// What the Job that checks still needs; nothing when it found that a copy can be made, and is over. `pod` says whether
+/// a pod of it is left although the Job is gone.
 fn judge_check(
     pass: &Pass<'_>,
     attempt: &Attempt,

@@ -1,7 +1,7 @@
 //! A question to the volume: asked by a Job, again where that gives no answer, within bounds. Pure.
 //!
-//! Only the agent's word about the volume is an answer. A Job that is refused, does not start, is interrupted or vanishes says
-//! nothing about what is there.
+//! Only the agent's word about the volume is an answer. A Job that is refused, does not start, is interrupted or
+//! vanishes says nothing about what is there.
 
 use super::pod_start::time_to_start;
 use crate::api::condition::{MESSAGE_BYTES_MAX, shorten};
@@ -21,7 +21,8 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(30);
 /// A store is read back at least this long before the reading is given up.
 const READING_LEAST: Duration = Duration::from_mins(14);
 
-/// Longest time that a Job may read a store back, without the start of its pod: what took long to copy takes long to read.
+/// Longest time that a Job may read a store back, without the start of its pod: what took long to copy takes long to
+/// read.
 pub fn reading_limit(backup: &ValidBackup) -> Duration {
     backup.run_deadline.max(READING_LEAST)
 }

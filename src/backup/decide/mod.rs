@@ -1,5 +1,5 @@
-//! The next step of a backup: a pure function of the request, the world and the time. No file in this folder has a clock, a
-//! client, or an import of this one.
+//! The next step of a backup: a pure function of the request, the world and the time. No file in this folder has a
+//! clock, a client, or an import of this one.
 
 mod adopt;
 pub mod cold;

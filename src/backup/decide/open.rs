@@ -44,7 +44,8 @@ pub(super) fn decide_open(pass: &Pass<'_>, attempt: &Attempt, job: JobState, ins
     }
 }
 
-/// Whether nothing shows that the Job of an attempt was there: neither a question about it, nor that its member was started again.
+/// Whether nothing shows that the Job of an attempt was there: neither a question about it, nor that its member was
+/// started again.
 fn may_be_created_again(attempt: &Attempt) -> bool {
     let started_again = attempt.stopped.as_ref().is_some_and(|stopped| stopped.restored_time.is_some());
     attempt.inspection.is_none() && !started_again
@@ -81,8 +82,8 @@ fn decided_time(attempt: &Attempt) -> DateTime<Utc> {
     attempt.stopped.as_ref().and_then(|stopped| stopped.gone_time).unwrap_or(attempt.start_time)
 }
 
-/// A Job that works. When its time is over and it has run, it is not waited for any more, as where its node is dead and its pod
-/// stays: the volume is asked, then the Job is deleted.
+/// A Job that works. When its time is over and it has run, it is not waited for any more, as where its node is dead and
+/// its pod stays: the volume is asked, then the Job is deleted.
 fn decide_active(pass: &Pass<'_>, attempt: &Attempt, job: JobRef, created: DateTime<Utc>, start: PodStart) -> Decision {
     let run_left = run_left(pass);
     let waits = |left: Duration| {
@@ -108,7 +109,8 @@ fn decide_active(pass: &Pass<'_>, attempt: &Attempt, job: JobRef, created: DateT
     to_start.map_or_else(|ending| Step::CloseAttempt(ending).into(), |left| waits(left.min(run_left)))
 }
 
-/// The backup Job gave no verdict: only the volume knows what became of it. `lost` is the ending when it published nothing.
+/// The backup Job gave no verdict: only the volume knows what became of it. `lost` is the ending when it published
+/// nothing.
 fn inspect_volume(pass: &Pass<'_>, attempt: &Attempt, inspect: JobState, lost: Ending) -> Decision {
     let owner = &pass.backup.owner;
     let name = |number| names::inspect_job(&owner.name, &owner.uid, attempt.number, number);

@@ -1,5 +1,5 @@
-//! What becomes of an object that is deleted: a member that it stopped is started, with `deletionPolicy: Delete` its files
-//! are removed, then the object goes. Pure.
+//! What becomes of an object that is deleted: a member that it stopped is started, with `deletionPolicy: Delete` its
+//! files are removed, then the object goes. Pure.
 
 use super::cold;
 use super::wait;
@@ -26,8 +26,8 @@ pub(super) fn next(pass: &Pass<'_>, view: DeletionView) -> Step {
         DeletionView::Remains(remains) => *remains,
     };
     if let Some(job) = remains.working.first() {
-        // It may have published after the files were removed: they are removed again. The Job that removed them goes first,
-        // so that its verdict does not outlive the one that it says nothing about.
+        // It may have published after the files were removed: they are removed again. The Job that removed them goes
+        // first, so that its verdict does not outlive the one that it says nothing about.
         return Step::Remove(Removal::StopJob(removes(&remains).unwrap_or(job).clone()));
     }
     if let Some(to) = remains.member.as_ref().and_then(|(stopped, seen)| put_back(stopped, seen)) {

@@ -93,7 +93,8 @@ impl Request {
     }
 }
 
-/// The whole frame of the request for a new session that outlives silence of `timeout`. It is the first of a connection.
+/// The whole frame of the request for a new session that outlives silence of `timeout`. It is the first of a
+/// connection.
 ///
 /// Its last byte says that a read-only server is not wanted: 3.4 and later then refuse, 3.3 ignores the byte.
 pub fn connect(timeout: Duration) -> Vec<u8> {

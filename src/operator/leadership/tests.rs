@@ -47,7 +47,8 @@ enum Fate {
     Lost,
 }
 
-/// An API server with one Lease. What happens to the next requests is said beforehand; afterwards all of them are served.
+/// An API server with one Lease. What happens to the next requests is said beforehand; afterwards all of them are
+/// served.
 #[derive(Default)]
 struct Server {
     lease: Option<Lease>,
@@ -130,7 +131,8 @@ async fn leader() -> (Leadership, Arc<Mutex<Server>>) {
     (leadership, server)
 }
 
-/// Holds the leadership for a minute under these fates, and says when it ended, if it did, after its last renewal began.
+/// Holds the leadership for a minute under these fates, and says when it ended, if it did, after its last renewal
+/// began.
 async fn held(fates: &[Fate]) -> (Option<Duration>, Arc<Mutex<Server>>) {
     let (mut leadership, server) = leader().await;
     let leading = leadership.leading();

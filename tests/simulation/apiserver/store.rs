@@ -322,8 +322,8 @@ impl Store {
         self.change(key, |object| apply::merge_patch(object, &json!({"status": patch["status"]})))
     }
 
-    /// Deletes an object, or marks it as long as a finalizer holds it: then it is a change of what is wanted, and the object
-    /// is given.
+    /// Deletes an object, or marks it as long as a finalizer holds it: then it is a change of what is wanted, and the
+    /// object is given.
     pub fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<Option<Arc<Object>>, Refusal> {
         let object = self.objects.get(key).ok_or_else(|| Refusal::not_found(key))?;
         let meta = &object["metadata"];

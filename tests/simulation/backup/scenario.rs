@@ -22,8 +22,8 @@ use std::time::Duration;
 
 /// Name of the object that most scenarios are about.
 pub const BACKUP: &str = "nightly";
-/// The most that a pass asks: two old Jobs, the claim, the lock and whether it is in use, the lock again, status, a Job that is refused,
-/// an Event, status.
+/// The most that a pass asks: two old Jobs, the claim, the lock and whether it is in use, the lock again, status, a Job
+/// that is refused, an Event, status.
 const BUDGET: Budget = Budget { per_pass: 12, extra: 60 };
 /// What may be there at the end. Jobs and pods may not: they live on for an hour, and the run lasts longer.
 const LASTING: [&str; 5] = ["GraphBackup", "Event", "Namespace", "PersistentVolumeClaim", "StatefulSet"];
@@ -422,8 +422,9 @@ impl Scenario {
         let between = |at: usize, applied: bool| hit(if applied { at + 1 } else { at }, "Job");
         let several = clean.end.iter().filter(|object| object["kind"] == "GraphBackup").count() > 1;
         match *fault {
-            // Somebody deletes the object while nobody, or another replica, looks: it is found in another state, and what was
-            // under way may be told of an object that goes. What counts is that it goes, and its files with it.
+            // Somebody deletes the object while nobody, or another replica, looks: it is found in another state, and
+            // what was under way may be told of an object that goes. What counts is that it goes, and its files with
+            // it.
             Fault::Request { down: 30.., .. }
             | Fault::Outage { .. }
             | Fault::TwoLeaders { .. }
@@ -452,8 +453,8 @@ impl Scenario {
             }
             // The verdict goes with a Job that is deleted before the end is recorded, or right after it has ended.
             _ if self.loses_verdicts() => self.another_way(),
-            // A lock that may not be given back must not keep the verdict either: the next taker breaks it. The same holds
-            // of one whose creation was under way when its process was replaced, and comes late.
+            // A lock that may not be given back must not keep the verdict either: the next taker breaks it. The same
+            // holds of one whose creation was under way when its process was replaced, and comes late.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. } | Fault::TwoLeaders { at, .. }
                 if of_lock(at) =>
             {

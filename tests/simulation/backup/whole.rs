@@ -95,7 +95,8 @@ fn succeeded() -> (String, String) {
 fn own_requests(records: &[Record]) -> Vec<String> {
     let watches = |record: &&Record| {
         let call = &record.call;
-        // A watch begins with a list: of all GraphBackups, of all Jobs and pods of ours. A pass asks for those of one object.
+        // A watch begins with a list: of all GraphBackups, of all Jobs and pods of ours. A pass asks for those of one
+        // object.
         let begins = match call.query.get("labelSelector") {
             Some(selector) => *selector == format!("{MANAGED_BY_LABEL}={MANAGED_BY}"),
             None => call.kind.name == "GraphBackup",

@@ -116,7 +116,8 @@ impl Running {
         Self { run, before, source }
     }
 
-    /// The tool has ended well: the agent reads the mastership again and publishes. `check` is what an honest agent does.
+    /// The tool has ended well: the agent reads the mastership again and publishes. `check` is what an honest agent
+    /// does.
     pub fn publish(
         &self,
         database: &Database,

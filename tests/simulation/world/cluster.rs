@@ -51,7 +51,8 @@ pub enum Behaviour {
     Hangs,
 }
 
-/// Seconds until the garbage collector has noticed that an owner is gone: a new object of the same name may be there first.
+/// Seconds until the garbage collector has noticed that an owner is gone: a new object of the same name may be there
+/// first.
 const GARBAGE_SECONDS: u64 = 5;
 
 /// Seconds until a node that does not answer is back.

@@ -90,7 +90,8 @@ fn make_claims(store: &mut Store, set: &Value) {
     }
 }
 
-/// One step of what follows. `hangs`: a member that is told to stop never does. `returns`: one that is started registers.
+/// One step of what follows. `hangs`: a member that is told to stop never does. `returns`: one that is started
+/// registers.
 pub fn go_on(store: &mut Store, key: &Key, moment: Moment, database: &Database, hangs: bool, returns: bool) {
     let Some(set) = store.get(key).cloned() else { return };
     let wanted = set["spec"]["replicas"].clone();

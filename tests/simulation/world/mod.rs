@@ -1,5 +1,5 @@
-//! The world around the controllers, for every kind: the cluster with its Jobs and pods, the members of the database, the volume and
-//! the agent that writes to it.
+//! The world around the controllers, for every kind: the cluster with its Jobs and pods, the members of the database,
+//! the volume and the agent that writes to it.
 
 pub mod agent;
 pub mod cluster;

@@ -1,5 +1,5 @@
-//! From a copy that was judged to a published point: the files are hashed, the manifest is written, both are read back, and the
-//! folder gets its name.
+//! From a copy that was judged to a published point: the files are hashed, the manifest is written, both are read back,
+//! and the folder gets its name.
 
 use crate::agent::blocking::blocking;
 use crate::agent::progress::{Step, start};

@@ -9,15 +9,16 @@ use crate::api::{Reason, Seed, SeedState};
 use crate::contract::failure::{Failure, cut};
 use crate::contract::task::Mode;
 
-/// How often the tool is run again. The first time it brings what there is, unless the logs that it writes have the same
-/// fault again, which was never seen.
+/// How often the tool is run again. The first time it brings what there is, unless the logs that it writes have the
+/// same fault again, which was never seen.
 const CATCH_UPS_MAX: usize = 3;
 /// Longest text about why the tool brought nothing, bytes: it is reported beside the facts of the point.
 const CAUSE_BYTES_MAX: usize = 100;
 
 impl Attempt<'_> {
-    /// Judges the logs of the copy and mends their headers. While the last transaction is in no log, runs the tool again,
-    /// where it can bring the next ones. A copy that still cannot seed a cluster counts as a copy: its seed says so.
+    /// Judges the logs of the copy and mends their headers. While the last transaction is in no log, runs the tool
+    /// again, where it can bring the next ones. A copy that still cannot seed a cluster counts as a copy: its seed says
+    /// so.
     pub(super) async fn see_to_seed(&self, store: Store) -> Result<Store, Failure> {
         let mut store = self.judge_seed(store).await?;
         for _ in 0..CATCH_UPS_MAX {

@@ -21,8 +21,8 @@ fn replicas(run: &Run) -> Option<i64> {
 }
 
 pub fn a_member_is_stopped_and_started() -> Scenario {
-    // Beside those of an online backup: the finalizer, the Job that checks, the scale-down, that the member is gone, the
-    // scale-up, that it is back, and the finalizer again.
+    // Beside those of an online backup: the finalizer, the Job that checks, the scale-down, that the member is gone,
+    // the scale-up, that it is back, and the finalizer again.
     cold("a member is stopped and started").succeeds(&[check(1), backup(1)]).writes(13)
 }
 
