@@ -213,7 +213,7 @@ fn look_again(object: &GraphBackup, request: &Request, step: &Step) -> Option<Du
         Step::Remove(Removal::StopJob(_)) => Some(STOPPING),
         Step::Remove(Removal::Failed { .. }) => Some(PRUNE_AGAIN),
         Step::Remove(Removal::Wait(wait)) => Some(*wait),
-        // The record brings no pass, and a pod that does not start no change.
+        // The record brings a pass later, and a pod that does not start no change.
         Step::OpenAttempt { .. } => match request {
             Request::Backup(backup) => Some(AFTER_A_WRITE.min(backup.pod_start_deadline)),
             Request::Removal(_) | Request::Object(_) => None,

@@ -8,6 +8,7 @@ use crate::controller::pass::key;
 use crate::controller::store::Kept;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::time::Duration;
 
 /// A `GraphBackup` as the process knows it.
 #[derive(Debug)]
@@ -25,17 +26,20 @@ pub enum Known {
     },
 }
 
-/// Whether a change of an object brings a pass. The record of an attempt that was just opened brings none: the next
-/// step depends on the attempt's Job, which does not exist before the record.
-pub fn brings_a_pass(before: Option<&Known>, after: &Known) -> bool {
-    let (Some(before), Some(after)) = (before.and_then(Known::open), after.open()) else { return true };
+/// From the record of an attempt to the pass that it brings: soon enough to create its Job if that has failed meanwhile.
+const AFTER_AN_OPENING: Duration = Duration::from_secs(20);
+
+/// From a change of an object to the pass that it brings: at once, unless all that has changed is that an attempt was
+/// opened. The next step depends on the attempt's Job, whose end usually brings a pass before.
+pub fn pass_after(before: Option<&Known>, after: &Known) -> Duration {
+    let (Some(before), Some(after)) = (before.and_then(Known::open), after.open()) else { return Duration::ZERO };
     let attempts = |object: &GraphBackup| object.status.iter().map(|status| status.attempts.len()).sum::<usize>();
     let open = after.status.as_ref().and_then(GraphBackupStatus::open_attempt);
     let only_opened = attempts(after) > attempts(before)
         && open.is_some_and(|attempt| attempt.stopped.is_none())
         && ObjectMeta { resource_version: None, ..before.metadata.clone() }
             == ObjectMeta { resource_version: None, ..after.metadata.clone() };
-    !only_opened
+    if only_opened { AFTER_AN_OPENING } else { Duration::ZERO }
 }
 
 /// What is kept of a backup that is over: a few hundred bytes.
@@ -169,6 +173,7 @@ mod tests {
     use super::*;
     use crate::api::to_kubernetes;
     use crate::backup::finalizers::FILES_FINALIZER;
+    use crate::backup::step::JOB_CREATION_GRACE;
     use crate::backup::testing::{at, backup};
     use serde_json::{Value, json};
 
@@ -218,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_of_an_opened_attempt_brings_no_pass() {
+    fn the_record_of_an_opened_attempt_brings_a_pass_later() {
         let known = |opened: bool, change: fn(&mut GraphBackup)| {
             let mut object = if opened { backup().attempted().object() } else { backup().object() };
             object.metadata.resource_version = Some(if opened { "8" } else { "7" }.to_owned());
@@ -226,23 +231,24 @@ mod tests {
             Known::keep(object)
         };
         let (before, after) = (known(false, |_| {}), known(true, |_| {}));
-        assert!(!brings_a_pass(Some(&before), &after));
+        assert_eq!(pass_after(Some(&before), &after), AFTER_AN_OPENING);
+        assert!(AFTER_AN_OPENING < JOB_CREATION_GRACE);
         // A new object, one that was open before, and everything else that changed with it.
-        assert!(brings_a_pass(None, &after));
-        assert!(brings_a_pass(Some(&after), &after));
+        assert_eq!(pass_after(None, &after), Duration::ZERO);
+        assert_eq!(pass_after(Some(&after), &after), Duration::ZERO);
         let changes: [fn(&mut GraphBackup); 3] = [
             |object| object.metadata.deletion_timestamp = Some(to_kubernetes(at(9))),
             |object| object.metadata.finalizers = Some(vec!["example.com/theirs".to_owned()]),
             |object| object.status.as_mut().unwrap().attempts[0].completion_time = Some(at(9)),
         ];
         for change in changes {
-            assert!(brings_a_pass(Some(&before), &known(true, change)));
+            assert_eq!(pass_after(Some(&before), &known(true, change)), Duration::ZERO);
         }
         // The member of a cold backup has to be looked at meanwhile.
         let stops = json!({"pod": "neo4j-2", "memberId": 3, "statefulSetUid": "u", "generation": 1, "replicas": 3});
         let mut cold = backup().cold().attempted().object();
         cold.status.as_mut().unwrap().attempts[0].stopped = Some(serde_json::from_value(stops).unwrap());
-        assert!(brings_a_pass(Some(&before), &Known::keep(cold)));
+        assert_eq!(pass_after(Some(&before), &Known::keep(cold)), Duration::ZERO);
     }
 
     #[test]

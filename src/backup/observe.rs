@@ -1,6 +1,7 @@
 //! Reads what the next step depends on: live, so that nothing stale decides.
 
 use super::decide::attempt_due;
+use super::lock_holder::{jobs_of, observe_lock};
 use super::points::Points;
 use super::request::Request;
 use super::status::waits_for;
@@ -8,13 +9,12 @@ use super::validate::{ValidBackup, Work};
 use super::world::{Adoption, Candidate, DeletionView, LockState, Open, Prerequisites, Remains, Stopping, World};
 use crate::api::names::{ATTEMPT_LABEL, BACKUP_UID_LABEL, TASK_LABEL, check_job, prune_job};
 use crate::api::{
-    Attempt, BackupType, Cold, GraphBackup, GraphBackupStatus, Kind, Mastership, Owner, ProbeMark, Reason,
-    StoppedMember, StoreId,
+    Attempt, BackupType, Cold, GraphBackup, GraphBackupStatus, Mastership, ProbeMark, Reason, StoppedMember, StoreId,
 };
 use crate::contract::task::Task;
 use crate::controller::call::{CallError, call, list};
-use crate::controller::job::{JobRef, JobState, created, finished, is_over, is_working, job_ref, summarize, to_chrono};
-use crate::controller::lock::{ClusterLocks, HeldLock, Lock};
+use crate::controller::job::{JobRef, JobState, created, finished, is_over, job_ref, summarize, to_chrono};
+use crate::controller::lock::ClusterLocks;
 use crate::discovery::{Discovery, DiscoveryError, Located};
 use crate::members::choose;
 use crate::members::replicas::{self, MemberState, get_workload};
@@ -241,13 +241,17 @@ async fn prerequisites(
     let lock = if status.attempts.is_empty() && !waits_for(status, Reason::WaitingForLock) {
         LockState::NotObserved
     } else {
-        observe_lock(observer, backup, located.store_id).await?
+        observe_lock(observer.client, observer.locks, &backup.owner, located.store_id).await?
     };
     let parent = match backup.backup_type {
         BackupType::Full => None,
         BackupType::Incremental | BackupType::Auto => observer.points.newest_parent(backup, located.store_id),
     };
-    Ok(Prerequisites::Met(Box::new(Candidate { located, stopped, lock, parent })))
+    let upcoming = match (backup.backup_type, &parent) {
+        (BackupType::Incremental, None) => observer.points.upcoming(backup, located.store_id),
+        (BackupType::Incremental | BackupType::Full | BackupType::Auto, _) => None,
+    };
+    Ok(Prerequisites::Met(Box::new(Candidate { located, stopped, lock, parent, upcoming })))
 }
 
 /// Which member a cold backup would stop.
@@ -288,64 +292,6 @@ async fn choose_member(
     Ok(Choice::Member(choose::to_be_stopped(&candidate, id), located))
 }
 
-async fn observe_lock(observer: &Observer<'_>, backup: &ValidBackup, store: StoreId) -> Result<LockState, CallError> {
-    match observer.locks.look(store, &backup.owner).await? {
-        Lock::Free => Ok(LockState::Free),
-        Lock::Ours => Ok(LockState::Ours),
-        Lock::Held(held) => examine_holder(observer.client, held).await,
-    }
-}
-
-/// Whether a lock's holder still needs it: an object that is gone or over, and has neither a Job nor a pod that works,
-/// does not.
-async fn examine_holder(client: &Client, held: HeldLock) -> Result<LockState, CallError> {
-    let Some(holder) = &held.holder else { return Ok(LockState::Held(held.to_string())) };
-    match user_of_lock(client, holder).await {
-        Ok(None) => Ok(LockState::Abandoned(held)),
-        Ok(Some(user)) => Ok(LockState::Held(user)),
-        // Its namespace is not watched any more: whether it works cannot be seen.
-        Err(CallError::Refused { .. }) => Ok(LockState::Held(format!(
-            "{holder}, which this operator may not read (delete Lease {} if it no longer works),",
-            held.name
-        ))),
-        Err(error) => Err(error),
-    }
-}
-
-/// What still needs the lock of an object, in words; nothing where it was left behind.
-async fn user_of_lock(client: &Client, holder: &Owner) -> Result<Option<String>, CallError> {
-    if is_unfinished(client, holder).await? {
-        return Ok(Some(holder.to_string()));
-    }
-    let jobs = jobs_of(client, &holder.namespace, &holder.uid).await?;
-    if let Some(job) = jobs.iter().find(|job| finished(job).is_none()) {
-        return Ok(Some(format!("Job {} of {holder}", job.name_any())));
-    }
-    // A pod can outlive its Job.
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &holder.namespace);
-    let pods = list("list the pods of an object", &pods, &format!("{BACKUP_UID_LABEL}={}", holder.uid)).await?;
-    let pod = pods.iter().find(|pod| is_working(pod));
-    Ok(pod.map(|pod| format!("pod {} of {holder}, which has not ended,", pod.name_any())))
-}
-
-/// Whether the object is still there and not over.
-async fn is_unfinished(client: &Client, holder: &Owner) -> Result<bool, CallError> {
-    match holder.kind {
-        Kind::GraphBackup => {
-            let backups: Api<GraphBackup> = Api::namespaced(client.clone(), &holder.namespace);
-            let object = call("read the GraphBackup that holds a lock", backups.get_opt(&holder.name)).await?;
-            let object = object.filter(|object| object.metadata.uid.as_deref() == Some(&holder.uid));
-            Ok(object.is_some_and(|object| !object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal)))
-        }
-    }
-}
-
-async fn jobs_of(client: &Client, namespace: &str, uid: &str) -> Result<Vec<Job>, CallError> {
-    let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
-    let selector = format!("{BACKUP_UID_LABEL}={uid}");
-    list("list the Jobs of an object", &jobs, &selector).await
-}
-
 /// Reads what is left of a deleted object.
 async fn observe_deleted(
     observer: &Observer<'_>,
@@ -381,6 +327,7 @@ async fn observe_deleted(
         registered,
         claim: has_claim(client, backup).await?,
         prune: object_job_state(client, backup, job.as_ref(), Task::Prune).await?,
+        prune_terminating: job.as_ref().is_some_and(|job| job.metadata.deletion_timestamp.is_some()),
         prune_job: job.map(|job| (job_ref(&job), created(&job))),
     })))
 }

@@ -1,15 +1,19 @@
 //! The points of other objects: which one an incremental backup starts from, and whose an adopted one is. Pure; the
 //! agent proves on the volume that it can.
 
+use super::effects::owner_of;
 use super::known::{Known, KnownPoint, Over};
 use super::validate::ValidBackup;
-use crate::api::{GraphBackupStatus, Parent, StoreId};
+use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
 
 /// Points of objects that are known already: what is not seen yet costs a full copy at most, and the agent proves the
 /// rest on the volume.
 pub trait Points: Send + Sync {
     /// The newest earlier point of the cluster with this store id for a backup.
     fn newest_parent(&self, backup: &ValidBackup, store: StoreId) -> Option<Parent>;
+
+    /// An object, in words, that is still making a point of this cluster on the same target.
+    fn upcoming(&self, backup: &ValidBackup, store: StoreId) -> Option<String>;
 
     /// Name of another object whose point is the one that this backup would have in the cluster with this store id.
     fn taken_by(&self, backup: &ValidBackup, store: StoreId) -> Option<String>;
@@ -33,6 +37,25 @@ pub fn newest_parent<'a>(
     let points = known.into_iter().filter_map(Known::point).filter(|(over, point)| fits(over, point));
     let (over, newest) = points.max_by_key(|(_, point)| (point.data_to, &point.uid))?;
     newest.as_parent(&over.name)
+}
+
+/// An object that is still making a point of the cluster with this store id on the same target: it has had an attempt
+/// and is not over.
+pub fn upcoming<'a>(
+    backup: &ValidBackup,
+    store: StoreId,
+    known: impl IntoIterator<Item = &'a Known>,
+) -> Option<String> {
+    let makes = |object: &&GraphBackup| {
+        let attempts = object.status.iter().flat_map(|status| &status.attempts);
+        object.metadata.uid.as_ref() != Some(&backup.owner.uid)
+            && object.metadata.namespace.as_ref() == Some(&backup.owner.namespace)
+            && object.spec.target == backup.target
+            && object.metadata.deletion_timestamp.is_none()
+            && attempts.last().is_some_and(|attempt| attempt.store_id == store)
+    };
+    let found = known.into_iter().filter_map(Known::open).find(makes)?;
+    Some(owner_of(found).to_string())
 }
 
 /// Name of another object on the same target whose point is in this backup's directory. One that failed there has none.

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use std::time::Duration;
 
 /// A Job that is missing this soon after its attempt was recorded was never created: the process ended in between.
-const JOB_CREATION_GRACE: Duration = Duration::from_secs(30);
+pub(super) const JOB_CREATION_GRACE: Duration = Duration::from_secs(30);
 /// The agent ends itself at the deadline; its Job is ended after this margin by the Job controller, after twice by us.
 pub const DEADLINE_MARGIN: Duration = Duration::from_mins(1);
 

@@ -1,7 +1,7 @@
 //! What the `GraphBackup` controller watches, and which object gets a pass after a change.
 
-use super::known::{Known, brings_a_pass};
-use super::points::{Points, adoptions_ahead, newest_parent, taken_by};
+use super::known::{Known, pass_after};
+use super::points::{Points, adoptions_ahead, newest_parent, taken_by, upcoming};
 use super::validate::ValidBackup;
 use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::api::{GraphBackup, Parent, StoreId};
@@ -59,7 +59,7 @@ impl Sink for KnownBackups {
     }
 
     fn end_list(&self, scope: &Scope, round: u64) {
-        for key in self.store.end_list(scope, round) {
+        for key in self.store.end_list(scope, round).unsettled {
             self.queue.add(key, Duration::ZERO);
         }
     }
@@ -68,9 +68,7 @@ impl Sink for KnownBackups {
         let (key, after) = (item.key.clone(), Arc::clone(&item.kept));
         let before = self.store.get(&key);
         self.store.put(round, item);
-        if brings_a_pass(before.as_deref(), &after) {
-            self.trigger(key, Duration::ZERO);
-        }
+        self.trigger(key, pass_after(before.as_deref(), &after));
     }
 
     fn removed(&self, item: Item<Known>) {
@@ -81,6 +79,10 @@ impl Sink for KnownBackups {
 impl Points for Store<Known> {
     fn newest_parent(&self, backup: &ValidBackup, store: StoreId) -> Option<Parent> {
         self.in_namespace(&backup.owner.namespace, |known| newest_parent(backup, store, known))
+    }
+
+    fn upcoming(&self, backup: &ValidBackup, store: StoreId) -> Option<String> {
+        self.in_namespace(&backup.owner.namespace, |known| upcoming(backup, store, known))
     }
 
     fn taken_by(&self, backup: &ValidBackup, store: StoreId) -> Option<String> {
@@ -161,9 +163,9 @@ impl<T: Part> Parts<T> {
         Self { backups: backups.clone(), known: Store::default() }
     }
 
-    fn trigger(&self, item: &Item<T>, after: Duration) {
-        if let Some(name) = item.kept.owner() {
-            self.backups.trigger(Key { namespace: item.key.namespace.clone(), name: name.to_owned() }, after);
+    fn trigger(&self, key: &Key, part: &T, after: Duration) {
+        if let Some(name) = part.owner() {
+            self.backups.trigger(Key { namespace: key.namespace.clone(), name: name.to_owned() }, after);
         }
     }
 }
@@ -180,19 +182,21 @@ impl<T: Part> Sink for Parts<T> {
     }
 
     fn end_list(&self, scope: &Scope, round: u64) {
-        self.known.end_list(scope, round);
+        for (key, part) in self.known.end_list(scope, round).gone {
+            self.trigger(&key, &part, Duration::ZERO);
+        }
     }
 
     fn changed(&self, round: u64, item: Item<T>) {
         let before = self.known.get(&item.key).map(|known| known.progress()).unwrap_or_default();
         self.known.put(round, item.clone());
         if let Some(after) = item.kept.progress().due(before, T::AFTER_ITS_END) {
-            self.trigger(&item, after);
+            self.trigger(&item.key, &item.kept, after);
         }
     }
 
     fn removed(&self, item: Item<T>) {
         self.known.remove(&item.key);
-        self.trigger(&item, Duration::ZERO);
+        self.trigger(&item.key, &item.kept, Duration::ZERO);
     }
 }

@@ -101,6 +101,8 @@ pub struct Candidate {
     pub lock: LockState,
     /// The newest earlier point; nothing when there is none, or when the whole store is copied anyway.
     pub parent: Option<Parent>,
+    /// The object, in words, that is still making one, if there is none that an `Incremental` backup could start from.
+    pub upcoming: Option<String>,
 }
 
 /// Who holds the lock of the cluster.
@@ -145,4 +147,6 @@ pub struct Remains {
     pub prune: JobState,
     /// When that Job was created, and what it is.
     pub prune_job: Option<(JobRef, DateTime<Utc>)>,
+    /// Whether that Job is deleted and not gone yet.
+    pub prune_terminating: bool,
 }

@@ -160,6 +160,15 @@ struct Entry<T> {
     round: u64,
 }
 
+/// What a complete list has shown.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// The objects that are not settled.
+    pub unsettled: Vec<Key>,
+    /// What was known of the objects that it did not name.
+    pub gone: Vec<(Key, Arc<T>)>,
+}
+
 impl<T> Default for Store<T> {
     fn default() -> Self {
         Self { namespaces: RwLock::default(), listed: RwLock::default(), rounds: AtomicU64::new(0) }
@@ -223,19 +232,21 @@ impl<T: Kept> Store<T> {
         }
     }
 
-    /// A list of a scope is complete: what it did not name is gone. Gives the keys of the objects that are not settled.
-    pub fn end_list(&self, scope: &Scope, round: u64) -> Vec<Key> {
+    /// A list of a scope is complete: what it did not name is gone.
+    pub fn end_list(&self, scope: &Scope, round: u64) -> Listed<T> {
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-        let mut open = Vec::new();
+        let mut result = Listed { unsettled: Vec::new(), gone: Vec::new() };
         for (namespace, objects) in namespaces.iter_mut().filter(|(namespace, _)| scope.covers(namespace)) {
-            objects.by_name.retain(|_, entry| entry.round == round);
+            let key = |name: &str| Key { namespace: namespace.clone(), name: name.to_owned() };
+            let gone = objects.by_name.extract_if(|_, entry| entry.round != round);
+            result.gone.extend(gone.map(|(name, entry)| (key(&name), entry.kept)));
             objects.by_name.shrink_to_fit();
             let unsettled = objects.by_name.iter().filter(|(_, entry)| !entry.kept.is_settled());
-            open.extend(unsettled.map(|(name, _)| Key { namespace: namespace.clone(), name: name.to_string() }));
+            result.unsettled.extend(unsettled.map(|(name, _)| key(name)));
         }
         namespaces.retain(|_, objects| !objects.by_name.is_empty());
         self.listed.write().unwrap_or_else(PoisonError::into_inner).insert(scope.clone());
-        open
+        result
     }
 }
 

@@ -37,6 +37,8 @@ const PAGES_MAX: usize = 100_000;
 const LISTS_AT_ONCE: usize = 8;
 /// Longest event, bytes: several times the largest object that an API server takes.
 const EVENT_BYTES_MAX: u64 = 8 << 20;
+/// Longest page, bytes. The objects of a longer one are read one by one.
+const PAGE_BYTES_MAX: u64 = EVENT_BYTES_MAX;
 /// Waits after a failure: first, and longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A watch that the API server ends sooner than this has failed.
@@ -112,6 +114,9 @@ enum Broken {
     /// What it knows is too old: everything has to be listed.
     #[error("the API server no longer knows the changes since then")]
     Expired,
+    /// An event cannot be read: a list gets past it.
+    #[error("{0}")]
+    Unreadable(String),
     /// The API server refuses: no right, or the kind is unknown.
     #[error("{0}")]
     Refused(String),
@@ -161,6 +166,9 @@ impl<S: Sink> Watch<S> {
                 tracing::info!(kind = kind::<S>(), scope = %self.scope, "listed anew: {broken}");
                 position = None;
             } else {
+                if matches!(broken, Broken::Unreadable(_)) {
+                    position = None;
+                }
                 let refused = matches!(broken, Broken::Refused(_));
                 self.health.failed(&self.pulse, refused, &broken.to_string());
             }
@@ -172,9 +180,15 @@ impl<S: Sink> Watch<S> {
     /// Lists everything, page by page.
     async fn list(&self) -> Result<Position, Broken> {
         let round = self.sink.begin_list();
-        let mut params = ListParams { label_selector: self.labels.clone(), limit: Some(PAGE), ..ListParams::default() };
+        let mut params = ListParams { label_selector: self.labels.clone(), ..ListParams::default() };
+        let mut limit = PAGE;
         for _ in 0..PAGES_MAX {
-            let listed = self.page(&params, round).await?;
+            params.limit = Some(limit);
+            let Some(listed) = self.page(&params, round).await? else {
+                limit = 1;
+                continue;
+            };
+            limit = PAGE;
             self.health.heard(&self.pulse);
             if let Some(token) = listed.continue_.filter(|token| !token.is_empty()) {
                 params.continue_token = Some(token);
@@ -188,17 +202,31 @@ impl<S: Sink> Watch<S> {
         Err(Broken::Failed(format!("the list has more than {PAGES_MAX} pages")))
     }
 
-    /// Reads one page and hands its objects on.
-    async fn page(&self, params: &ListParams, round: u64) -> Result<ListMeta, Broken> {
-        let request = Request::new(&self.path).list(params).map_err(|error| Broken::Failed(error.to_string()))?;
+    /// Reads one page and hands its objects on; `None` where they are too large to be read together.
+    async fn page(&self, params: &ListParams, round: u64) -> Result<Option<ListMeta>, Broken> {
         // Never closed.
         let _one_of_few = self.lists.acquire().await;
-        let page = timeout(PAGE_BOUND, self.client.request::<Page<S::Kept>>(request)).await;
-        let page = page.map_err(|_| late("answer a list", PAGE_BOUND))?.map_err(classify)?;
+        let body = timeout(PAGE_BOUND, self.body(params)).await;
+        let body = body.map_err(|_| late("answer a list", PAGE_BOUND))??;
+        if body.len() as u64 > PAGE_BYTES_MAX {
+            let alone = params.limit == Some(1);
+            let why = || Broken::Failed(format!("an object has more than {PAGE_BYTES_MAX} bytes"));
+            return if alone { Err(why()) } else { Ok(None) };
+        }
+        let page: Page<S::Kept> = serde_json::from_slice(&body).map_err(|error| Broken::Failed(error.to_string()))?;
         for item in page.items.into_iter().flatten() {
             self.sink.listed(round, item);
         }
-        Ok(page.metadata)
+        Ok(Some(page.metadata))
+    }
+
+    /// Reads an answer, and no more than one byte above [`PAGE_BYTES_MAX`].
+    async fn body(&self, params: &ListParams) -> Result<Vec<u8>, Broken> {
+        let request = Request::new(&self.path).list(params).map_err(|error| Broken::Failed(error.to_string()))?;
+        let stream = self.client.request_stream(request).await.map_err(classify)?;
+        let mut body = Vec::new();
+        let read = pin!(stream).take(PAGE_BYTES_MAX + 1).read_to_end(&mut body).await;
+        read.map(|_| body).map_err(|error| Broken::Failed(error.to_string()))
     }
 
     /// Follows the changes from a position until the watch ends or falls silent.
@@ -260,7 +288,7 @@ async fn next_event<T: Kept>(stream: &mut (impl AsyncBufRead + Unpin)) -> Option
     match stream.take(EVENT_BYTES_MAX).read_until(b'\n', &mut line).await {
         Ok(_) if line.last() == Some(&b'\n') => {}
         Ok(length) if length as u64 == EVENT_BYTES_MAX => {
-            return Some(Err(Broken::Failed(format!("an event has more than {EVENT_BYTES_MAX} bytes"))));
+            return Some(Err(Broken::Unreadable(format!("an event has more than {EVENT_BYTES_MAX} bytes"))));
         }
         Ok(_) => return None,
         Err(error) => {
@@ -268,9 +296,12 @@ async fn next_event<T: Kept>(stream: &mut (impl AsyncBufRead + Unpin)) -> Option
             return None;
         }
     }
-    let event = serde_json::from_slice(&line).or_else(|error| {
-        let status: Status = serde_json::from_slice(&line).map_err(|_| Broken::Failed(error.to_string()))?;
-        Err(classify(Error::Api(status.boxed())))
+    let event = serde_json::from_slice(&line).map_err(|error| {
+        // Every field of a status may be absent.
+        match serde_json::from_slice::<Status>(&line) {
+            Ok(status) if status.code != 0 => classify(Error::Api(status.boxed())),
+            Ok(_) | Err(_) => Broken::Unreadable(format!("an event cannot be read: {error}")),
+        }
     });
     Some(event)
 }

@@ -28,7 +28,7 @@ fn list(store: &Store<Known>, template: &str) {
         assert!(item.kept.point().is_some() && item.kept.is_settled(), "{}", item.key);
         store.put(round, item);
     }
-    assert_eq!(store.end_list(&Scope::Cluster, round), []);
+    assert_eq!(store.end_list(&Scope::Cluster, round).unsettled, []);
 }
 
 #[test]

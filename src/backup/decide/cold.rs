@@ -17,6 +17,7 @@ use crate::controller::job::{JobState, PodStart};
 use crate::controller::pace::since;
 use crate::discovery::DiscoveryError;
 use crate::members::replicas::{MemberState, put_back};
+use chrono::{DateTime, Utc};
 use std::time::Duration;
 
 /// For a member to be gone, whatever grace its pod has.
@@ -30,8 +31,6 @@ const APART: [&str; 2] = ["volume node affinity conflict", "PersistentVolume's n
 pub const RELEASE_WAIT: Duration = Duration::from_mins(2);
 /// For a member that was started again to register, beyond the start of its pod: it may have to recover its store.
 const RETURN_WAIT: Duration = Duration::from_mins(5);
-/// Longest time between two looks at the StatefulSet while its member is copied.
-const LOOK_WHILE_COPYING: Duration = Duration::from_secs(15);
 
 /// The end of a backup waits until the member that it stopped is back, within bounds. A copy is good all the same.
 pub(super) fn hold(pass: &Pass<'_>, decision: Decision, missing: Option<String>) -> Decision {
@@ -98,9 +97,12 @@ pub(super) fn next(pass: &Pass<'_>, stopped: &StoppedMember, seen: &MemberState,
     }
 }
 
-/// A wait while a member is stopped: nothing tells when somebody scales its StatefulSet.
-pub(super) fn watchful(waiting: Waiting) -> Waiting {
-    Waiting { look_again: waiting.look_again.min(LOOK_WHILE_COPYING), ..waiting }
+/// A wait while a member is stopped: nothing tells when somebody scales its StatefulSet. A small store is copied within
+/// seconds, so the first looks come soon.
+pub(super) fn watchful(stopped: &StoppedMember, waiting: Waiting, now: DateTime<Utc>) -> Waiting {
+    let copying = stopped.gone_time.map_or(Duration::ZERO, |gone| since(gone, now));
+    let look_again = (copying / 10).clamp(LOOK.0, LOOK.1);
+    Waiting { look_again: waiting.look_again.min(look_again), ..waiting }
 }
 
 /// Puts the replicas back, or records that there are none to put back.

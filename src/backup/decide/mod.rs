@@ -49,9 +49,11 @@ fn open_attempt(pass: &Pass<'_>, seen: Open<'_>) -> Decision {
     let Open { attempt, backup: job, inspect, member, missing } = seen;
     let first = member.as_ref().and_then(|(stopped, member)| cold::next(pass, stopped, member, &job));
     let decision = first.map_or_else(|| open::decide_open(pass, attempt, job, inspect), Decision::from);
-    match cold::hold(pass, decision, missing) {
-        Decision { step: Step::Wait(waiting), .. } if member.is_some() => Step::Wait(cold::watchful(waiting)).into(),
-        decision => decision,
+    match (cold::hold(pass, decision, missing), member) {
+        (Decision { step: Step::Wait(waiting), .. }, Some((stopped, _))) => {
+            Step::Wait(cold::watchful(stopped, waiting, pass.now)).into()
+        }
+        (decision, _) => decision,
     }
 }
 

@@ -42,10 +42,10 @@ pub(super) fn next(pass: &Pass<'_>, view: DeletionView) -> Step {
     }
 }
 
-/// The Job that removes the files, if it is ours.
+/// The Job that removes the files, if it is ours and nobody has deleted it yet.
 fn removes(remains: &Remains) -> Option<&JobRef> {
-    let is_ours = !matches!(remains.prune, JobState::Foreign);
-    remains.prune_job.as_ref().filter(|_| is_ours).map(|(job, _)| job)
+    let is_foreign = matches!(remains.prune, JobState::Foreign);
+    remains.prune_job.as_ref().filter(|_| !is_foreign && !remains.prune_terminating).map(|(job, _)| job)
 }
 
 const fn release(note: Option<Note>) -> Step {
@@ -61,6 +61,10 @@ fn remove_files(pass: &Pass<'_>, remains: Remains) -> Step {
                 pass.backup.target.claim_name
             ),
         }));
+    }
+    if remains.prune_terminating {
+        // It says nothing any more about what was written since.
+        return Step::Remove(Removal::Wait(wait::LOOK.1));
     }
     let age = remains.prune_job.as_ref().map(|(_, created)| since(*created, pass.now));
     let failed = |reason, message: String| Removal::Failed {
@@ -118,7 +122,16 @@ mod tests {
 
     fn remains(prune: JobState) -> Remains {
         let prune_job = (!matches!(prune, JobState::Absent)).then(|| (job("nightly-1a2b3-p"), at(0)));
-        Remains { deleted: at(0), working: Vec::new(), member: None, registered: false, claim: true, prune, prune_job }
+        Remains {
+            deleted: at(0),
+            working: Vec::new(),
+            member: None,
+            registered: false,
+            claim: true,
+            prune,
+            prune_job,
+            prune_terminating: false,
+        }
     }
 
     fn decided(remains: Remains, second: i64) -> Step {
@@ -139,6 +152,11 @@ mod tests {
         let stops = |prune| decided(late(prune), 9);
         assert_eq!(stops(ended(Verdict::Pruned)), Step::Remove(Removal::StopJob(job("nightly-1a2b3-p"))));
         assert_eq!(stops(JobState::Foreign), Step::Remove(Removal::StopJob(job("nightly-1a2b3-1"))));
+        // A Job that is on its way out neither shields the other one nor speaks for what that one wrote.
+        let terminating = |working| Remains { working, prune_terminating: true, ..remains(ended(Verdict::Pruned)) };
+        let stops = decided(terminating(vec![job("nightly-1a2b3-1")]), 9);
+        assert_eq!(stops, Step::Remove(Removal::StopJob(job("nightly-1a2b3-1"))));
+        assert_eq!(decided(terminating(Vec::new()), 9), Step::Remove(Removal::Wait(wait::LOOK.1)));
     }
 
     #[test]

@@ -75,6 +75,9 @@ fn decide_start(pass: &Pass<'_>, candidate: Candidate, look_again: Duration) -> 
         LockState::Held(holder) => return Step::Wait(lock_held(holder, look_again)),
     };
     if pass.backup.backup_type == BackupType::Incremental && candidate.parent.is_none() {
+        if let Some(maker) = &candidate.upcoming {
+            return Step::Wait(lock_held(maker, look_again));
+        }
         let message = format!(
             "there is no earlier point of store {} on the target: take a Full backup first, or use type Auto",
             candidate.located.store_id

@@ -44,7 +44,13 @@ fn candidate(lock: LockState, parent: Option<Parent>) -> Seen {
         leftover: None,
         member: None,
         missing: None,
-        prerequisites: Some(Prerequisites::Met(Box::new(Candidate { located, stopped: None, lock, parent }))),
+        prerequisites: Some(Prerequisites::Met(Box::new(Candidate {
+            located,
+            stopped: None,
+            lock,
+            parent,
+            upcoming: None,
+        }))),
     }
 }
 
@@ -499,6 +505,19 @@ fn without_a_parent_auto_copies_everything_and_incremental_fails_after_a_second_
     let seen = GraphBackupStatus { start_time: Some(at(0)), ..new };
     let Step::Fail(ending) = of(BackupType::Incremental, &seen, 20) else { panic!() };
     assert_eq!(ending.reason, Reason::NoParent);
+}
+
+#[test]
+fn an_incremental_backup_waits_for_the_point_that_another_one_is_making() {
+    let located = Located { store_id: STORE, mastership: mastership(15) };
+    let upcoming = Some("GraphBackup graph/sunday".to_owned());
+    let candidate = Candidate { located, stopped: None, lock: LockState::NotObserved, parent: None, upcoming };
+    let met = Some(Prerequisites::Met(Box::new(candidate)));
+    let world = Seen::Idle { leftover: None, member: None, missing: None, prerequisites: met };
+    let seen = GraphBackupStatus { start_time: Some(at(0)), ..GraphBackupStatus::default() };
+    let Step::Wait(waiting) = decided(&of_type(BackupType::Incremental), &seen, world, at(600)).step else { panic!() };
+    assert_eq!(waiting.reason, Reason::WaitingForLock);
+    assert!(waiting.message.starts_with("GraphBackup graph/sunday is using this cluster"), "{}", waiting.message);
 }
 
 #[test]

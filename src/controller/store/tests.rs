@@ -57,9 +57,9 @@ fn what_a_list_does_not_name_is_forgotten_in_its_scope_only() {
     let round = store.begin_list();
     store.put(round, item("a", "stays", "open"));
     assert_eq!(store.count(), 3);
-    assert_eq!(store.end_list(&Scope::Namespace("a".to_owned()), round), [key("a", "stays")]);
+    assert_eq!(store.end_list(&Scope::Namespace("a".to_owned()), round).unsettled, [key("a", "stays")]);
     assert!(store.get(&key("a", "goes")).is_none() && store.get(&key("b", "other")).is_some());
-    assert_eq!(store.end_list(&Scope::Cluster, store.begin_list()), []);
+    assert_eq!(store.end_list(&Scope::Cluster, store.begin_list()).unsettled, []);
     assert_eq!(store.count(), 0);
 }
 
@@ -85,7 +85,7 @@ fn only_objects_that_are_not_settled_are_worth_a_pass() {
     let round = store.begin_list();
     store.put(round, item("a", "x", "settled"));
     store.put(round, item("a", "y", "open"));
-    assert_eq!(store.end_list(&Scope::Cluster, round), [key("a", "y")]);
+    assert_eq!(store.end_list(&Scope::Cluster, round).unsettled, [key("a", "y")]);
 }
 
 #[test]

@@ -68,6 +68,13 @@ impl Script {
         }
     }
 
+    /// Number of objects that each list asked for.
+    fn limits(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        let limits = asked.iter().flat_map(|query| query.split('&').filter_map(|field| field.strip_prefix("limit=")));
+        limits.map(str::to_owned).collect()
+    }
+
     /// Kinds of the requests: `list` or `watch`, and from which version or after which token.
     fn asked(&self) -> Vec<String> {
         let asked = self.asked.lock().unwrap();
@@ -277,7 +284,7 @@ async fn an_event_that_is_cut_is_repeated_by_the_next_watch() {
 async fn an_event_without_an_end_is_an_error() {
     let mut endless = futures::io::repeat(b' ');
     let mut endless = futures::io::BufReader::new(&mut endless);
-    let Some(Err(Broken::Failed(why))) = next_event::<Name>(&mut endless).await else { panic!() };
+    let Some(Err(Broken::Unreadable(why))) = next_event::<Name>(&mut endless).await else { panic!() };
     assert_eq!(why, "an event has more than 8388608 bytes");
 }
 
@@ -286,5 +293,29 @@ async fn a_status_instead_of_an_event_is_classified_and_anything_else_an_error()
     let read = async |line: &str| next_event::<Name>(&mut line.as_bytes()).await.unwrap().map(|_| ()).unwrap_err();
     let gone = r#"{"kind": "Status", "status": "Failure", "code": 410, "message": "too old", "reason": "Expired"}"#;
     assert_eq!(read(&format!("{gone}\n")).await, Broken::Expired);
-    assert!(matches!(read("<html>\n").await, Broken::Failed(_)));
+    for other in ["<html>\n", "{\"type\": \"NEW\", \"object\": {}}\n"] {
+        assert!(matches!(read(other).await, Broken::Unreadable(_)), "{other}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_read_is_passed_by_a_list() {
+    let unreadable = Answer::Events(vec![(1, "{}".to_owned())], false);
+    let (script, _, _) = run([list(&["a"], "", 10), unreadable, list(&["a"], "", 50), Answer::Never], 10).await;
+    assert_eq!(script.asked(), ["list", "watch 10", "list", "watch 50"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_are_too_large_together_are_read_one_by_one() {
+    let large = |count: usize, token: &str| {
+        let mut object = pod("a", 1);
+        object["spec"] = json!("x".repeat(5 << 20));
+        let items = vec![object; count];
+        Answer::Whole(200, json!({"metadata": {"resourceVersion": "10", "continue": token}, "items": items}))
+    };
+    let answers = [large(2, ""), large(1, "more"), list(&["b"], "", 10), Answer::Never];
+    let (script, notes, _) = run(answers, 5).await;
+    assert_eq!(script.asked(), ["list", "list", "list more", "watch 10"]);
+    assert_eq!(notes, ["begin", "listed graph/a 7", "listed graph/b 7", "end of namespace graph 7"]);
+    assert_eq!(script.limits(), ["25", "1", "25"]);
 }

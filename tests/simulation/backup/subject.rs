@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use graph_backup_operator::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use graph_backup_operator::api::{GraphBackup, GraphBackupStatus, Parent, StoreId};
 use graph_backup_operator::backup::controller::{self, Context};
-use graph_backup_operator::backup::known::{Known, brings_a_pass};
+use graph_backup_operator::backup::known::{Known, pass_after};
 use graph_backup_operator::backup::points::Points;
 use graph_backup_operator::backup::validate::ValidBackup;
 use graph_backup_operator::controller::lock::ClusterLocks;
@@ -64,6 +64,10 @@ struct Sunday;
 impl Points for Sunday {
     fn newest_parent(&self, _: &ValidBackup, _: StoreId) -> Option<Parent> {
         Some(sunday())
+    }
+
+    fn upcoming(&self, _: &ValidBackup, _: StoreId) -> Option<String> {
+        None
     }
 
     fn taken_by(&self, _: &ValidBackup, _: StoreId) -> Option<String> {
@@ -150,8 +154,8 @@ impl Subject for Backups {
         match object["kind"].as_str()? {
             "GraphBackup" => {
                 let before = before.map(|before| before.typed(known));
-                let news = self.every_change || brings_a_pass(before.as_deref(), &object.typed(known));
-                Some((key(&meta["name"]).filter(|_| news)?, Duration::ZERO))
+                let after = pass_after(before.as_deref(), &object.typed(known));
+                Some((key(&meta["name"])?, if self.every_change { Duration::ZERO } else { after }))
             }
             "Job" if ours => {
                 let mut owners = meta["ownerReferences"].as_array()?.iter();
