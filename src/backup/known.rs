@@ -105,6 +105,12 @@ impl Known {
         }
     }
 
+    /// Whether an attempt is open whose member's replicas are not put back.
+    pub fn has_stopped_member(&self) -> bool {
+        let attempt = self.open().and_then(|object| object.status.as_ref()?.open_attempt());
+        attempt.is_some_and(|attempt| attempt.member_to_restore().is_some())
+    }
+
     /// The object and its recovery point, if it has one.
     pub fn point(&self) -> Option<(&Over, &KnownPoint)> {
         match self {

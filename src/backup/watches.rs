@@ -163,6 +163,14 @@ impl<T: Part> Parts<T> {
         Self { backups: backups.clone(), known: Store::default() }
     }
 
+    /// Whether a member of the owner's database is stopped. Then every change is an occasion to see that somebody has
+    /// scaled its StatefulSet: a small store is copied within two seconds.
+    fn may_be_scaled(&self, item: &Item<T>) -> bool {
+        let Some(name) = item.kept.owner() else { return false };
+        let key = Key { namespace: item.key.namespace.clone(), name: name.to_owned() };
+        self.backups.store.get(&key).is_some_and(|known| known.has_stopped_member())
+    }
+
     fn trigger(&self, key: &Key, part: &T, after: Duration) {
         if let Some(name) = part.owner() {
             self.backups.trigger(Key { namespace: key.namespace.clone(), name: name.to_owned() }, after);
@@ -190,7 +198,8 @@ impl<T: Part> Sink for Parts<T> {
     fn changed(&self, round: u64, item: Item<T>) {
         let before = self.known.get(&item.key).map(|known| known.progress()).unwrap_or_default();
         self.known.put(round, item.clone());
-        if let Some(after) = item.kept.progress().due(before, T::AFTER_ITS_END) {
+        let due = item.kept.progress().due(before, T::AFTER_ITS_END);
+        if let Some(after) = due.or_else(|| self.may_be_scaled(&item).then_some(Duration::ZERO)) {
             self.trigger(&item.key, &item.kept, after);
         }
     }
@@ -198,5 +207,74 @@ impl<T: Part> Sink for Parts<T> {
     fn removed(&self, item: Item<T>) {
         self.known.remove(&item.key);
         self.trigger(&item.key, &item.kept, Duration::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::testing::{at, backup};
+    use crate::controller::queue::Passes;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use serde_json::{Value, json};
+    use std::sync::Mutex;
+
+    /// Notes the objects that get a pass.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<String>>>);
+
+    impl Passes for Notes {
+        fn pass(&self, key: &Key) -> BoxFuture<'static, Option<Duration>> {
+            self.0.lock().unwrap().push(key.to_string());
+            futures::future::ready(None).boxed()
+        }
+    }
+
+    fn item<T: Kept>(object: &Value) -> Item<T> {
+        Item::read(&object.to_string()).unwrap()
+    }
+
+    fn pod(version: u32, phase: &str) -> Item<KnownPod> {
+        item(&json!({
+            "metadata": {"name": "p", "namespace": "graph", "resourceVersion": version.to_string(),
+                         "labels": {BACKUP_LABEL: "nightly"}},
+            "status": {"phase": phase},
+        }))
+    }
+
+    /// Number of passes that these changes of a pod bring over the object that it belongs to.
+    async fn passes(object: &GraphBackup, pods: impl FnOnce(&Parts<KnownPod>)) -> usize {
+        let backups = KnownBackups::default();
+        backups.listed(1, item(&serde_json::to_value(object).unwrap()));
+        backups.store.end_list(&Scope::Namespace("graph".to_owned()), 1);
+        pods(&Parts::of(&backups));
+        let notes = Notes::default();
+        backups.queue.run(Arc::new(notes.clone()), tokio::time::sleep(Duration::from_secs(5))).await;
+        let passes = notes.0.lock().unwrap().len();
+        passes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_brings_a_pass_when_it_ends_and_when_it_is_missed_in_a_list() {
+        let open = backup().attempted().object();
+        assert_eq!(passes(&open, |pods| pods.changed(1, pod(1, "Pending"))).await, 0);
+        assert_eq!(passes(&open, |pods| pods.changed(1, pod(1, "Succeeded"))).await, 1);
+        let missed = |pods: &Parts<KnownPod>| {
+            pods.listed(1, pod(1, "Running"));
+            pods.end_list(&Scope::Cluster, 2);
+        };
+        assert_eq!(passes(&open, missed).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_change_brings_a_pass_while_a_member_is_stopped() {
+        let mut cold = backup().cold().attempted().object();
+        let stops = json!({"pod": "neo4j-2", "memberId": 3, "statefulSetUid": "u", "generation": 1, "replicas": 3});
+        let attempt = &mut cold.status.as_mut().unwrap().attempts[0];
+        attempt.stopped = Some(serde_json::from_value(stops).unwrap());
+        assert_eq!(passes(&cold, |pods| pods.changed(1, pod(1, "Running"))).await, 1);
+        cold.status.as_mut().unwrap().attempts[0].stopped.as_mut().unwrap().restored_time = Some(at(9));
+        assert_eq!(passes(&cold, |pods| pods.changed(1, pod(1, "Running"))).await, 0);
     }
 }

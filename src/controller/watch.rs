@@ -188,7 +188,7 @@ impl<S: Sink> Watch<S> {
                 limit = 1;
                 continue;
             };
-            limit = PAGE;
+            limit = (2 * limit).min(PAGE);
             self.health.heard(&self.pulse);
             if let Some(token) = listed.continue_.filter(|token| !token.is_empty()) {
                 params.continue_token = Some(token);

@@ -317,5 +317,5 @@ async fn objects_that_are_too_large_together_are_read_one_by_one() {
     let (script, notes, _) = run(answers, 5).await;
     assert_eq!(script.asked(), ["list", "list", "list more", "watch 10"]);
     assert_eq!(notes, ["begin", "listed graph/a 7", "listed graph/b 7", "end of namespace graph 7"]);
-    assert_eq!(script.limits(), ["25", "1", "25"]);
+    assert_eq!(script.limits(), ["25", "1", "2"]);
 }

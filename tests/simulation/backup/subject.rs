@@ -136,6 +136,7 @@ impl Subject for Backups {
     }
 
     /// As the watches of the controller do it: by owner for Jobs, by label for pods, ours only, and only what is news.
+    /// The real watches bring more passes while a member is stopped; none is needed.
     fn triggered_by(&self, before: Option<&Object>, change: &Change) -> Option<(Key, Duration)> {
         let object = &change.object;
         let meta = &object["metadata"];
