@@ -251,8 +251,7 @@ mod tests {
         pods(&Parts::of(&backups));
         let notes = Notes::default();
         backups.queue.run(Arc::new(notes.clone()), tokio::time::sleep(Duration::from_secs(5))).await;
-        let passes = notes.0.lock().unwrap().len();
-        passes
+        notes.0.lock().unwrap().len()
     }
 
     #[tokio::test(start_paused = true)]
