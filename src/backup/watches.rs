@@ -163,17 +163,21 @@ impl<T: Part> Parts<T> {
         Self { backups: backups.clone(), known: Store::default() }
     }
 
+    /// The object that a Job or a pod belongs to.
+    fn owner(key: &Key, part: &T) -> Option<Key> {
+        Some(Key { namespace: key.namespace.clone(), name: part.owner()?.to_owned() })
+    }
+
     /// Whether a member of the owner's database is stopped. Then every change is an occasion to see that somebody has
     /// scaled its StatefulSet: a small store is copied within two seconds.
     fn may_be_scaled(&self, item: &Item<T>) -> bool {
-        let Some(name) = item.kept.owner() else { return false };
-        let key = Key { namespace: item.key.namespace.clone(), name: name.to_owned() };
-        self.backups.store.get(&key).is_some_and(|known| known.has_stopped_member())
+        let owner = Self::owner(&item.key, &item.kept).and_then(|owner| self.backups.store.get(&owner));
+        owner.is_some_and(|known| known.has_stopped_member())
     }
 
     fn trigger(&self, key: &Key, part: &T, after: Duration) {
-        if let Some(name) = part.owner() {
-            self.backups.trigger(Key { namespace: key.namespace.clone(), name: name.to_owned() }, after);
+        if let Some(owner) = Self::owner(key, part) {
+            self.backups.trigger(owner, after);
         }
     }
 }
