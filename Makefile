@@ -108,8 +108,8 @@ overhead: ## what the agent, as shipped, adds to the tool's own run on a store o
 		cargo bench --locked --profile dev --features integration --bench overhead -- $(or $(MIB),1024)
 
 .PHONY: scale
-scale: ## what the operator, as shipped, costs with OBJECTS=10000 finished backups in NAMESPACES=100
+scale: ## what the operator, as shipped, costs with OBJECTS=10000 finished backups in NAMESPACES=100, SCHEDULES=1000
 	e2e/neo4j/build
 	GBO_PROGRAM="$$(dirname "$$(e2e/image/build)")/graph-backup-operator" GBO_CLUSTER_PROGRAMS="$$(e2e/programs)" \
-		OBJECTS=$(OBJECTS) NAMESPACES=$(NAMESPACES) BACKUPS=$(BACKUPS) SCOPE=$(SCOPE) \
+		OBJECTS=$(OBJECTS) NAMESPACES=$(NAMESPACES) BACKUPS=$(BACKUPS) SCHEDULES=$(SCHEDULES) SCOPE=$(SCOPE) \
 		cargo bench --locked --profile dev --features integration --bench scale

@@ -10,6 +10,7 @@
 //!   metrics.
 //! - [`members`]: stopping and starting the members of a StatefulSet.
 //! - [`backup`]: the `GraphBackup` controller.
+//! - [`schedule`]: the `BackupSchedule` controller.
 //! - [`operator`]: the process: leadership, health, shutdown.
 
 pub mod agent;
@@ -20,3 +21,4 @@ pub mod controller;
 pub mod discovery;
 pub mod members;
 pub mod operator;
+pub mod schedule;

@@ -5,13 +5,19 @@ use graph_backup_operator::agent::command::{self, AgentCommand};
 use graph_backup_operator::agent::tasks::list::{PointsArguments, points_yaml};
 use graph_backup_operator::api;
 use graph_backup_operator::operator::{self, OperatorArguments};
+use graph_backup_operator::schedule::slots::TZDATA_VERSION;
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
+
+/// The version, and that of the time zones that schedules use.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (time zones {TZDATA_VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// Backs up HA graph databases on Kubernetes and proves every backup.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version = VERSION.as_str(), about)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// What each part of the crate may use, besides itself.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("api", &[]),
     ("discovery", &["api"]),
     ("contract", &["api", "discovery"]),
@@ -14,7 +14,8 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("controller", &["api", "contract"]),
     ("members", &["api", "discovery", "controller"]),
     ("backup", &["api", "discovery", "contract", "controller", "members"]),
-    ("operator", &["api", "discovery", "controller", "backup"]),
+    ("schedule", &["api", "contract", "controller", "backup"]),
+    ("operator", &["api", "discovery", "controller", "backup", "schedule"]),
 ];
 
 /// Longest file, lines without its unit tests.

@@ -1,8 +1,9 @@
 //! Files that say the same in two places: the CRDs and their copy in the chart, versions, reasons and fields and their
 //! pages.
 
-#![allow(clippy::panic, reason = "a test says what it wants in the fewest words")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test says what it wants in the fewest words")]
 use graph_backup_operator::api;
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -75,18 +76,42 @@ fn fields(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn every_field_is_in_the_field_guide() {
-    let page = read("docs/graphbackup.md");
-    let crd: serde_json::Value = serde_yaml::from_str(&api::crds_yaml().unwrap()).unwrap();
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
-    let mut names = BTreeSet::new();
-    fields(&schema["spec"], &mut names);
-    fields(&schema["status"], &mut names);
-    assert!(names.contains("storePath") && names.contains("dataFrom"), "{names:?}");
+/// The properties of the spec and the status of each kind, in the order of the CRDs.
+fn kinds() -> Vec<serde_json::Value> {
+    let yaml = api::crds_yaml().unwrap();
+    let crds =
+        serde_yaml::Deserializer::from_str(&yaml).map(|document| serde_json::Value::deserialize(document).unwrap());
+    crds.map(|mut crd| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"].take()).collect()
+}
+
+/// Fails for a field that a page does not explain.
+fn require_explained(path: &str, names: &BTreeSet<String>) {
+    let page = read(path);
     // A field stands between backticks, alone or as a part of a path: `uri`, `cold.workload.storePath`.
     let code = page.split('`').skip(1).step_by(2);
     let explained: BTreeSet<&str> = code.flat_map(|code| code.split(['.', '[', ']'])).collect();
     let missing: Vec<_> = names.iter().filter(|name| !explained.contains(name.as_str())).collect();
-    assert!(missing.is_empty(), "docs/graphbackup.md does not explain {missing:?}");
+    assert!(missing.is_empty(), "{path} does not explain {missing:?}");
+}
+
+#[test]
+fn every_field_of_a_backup_is_in_its_field_guide() {
+    let mut names = BTreeSet::new();
+    fields(&kinds()[0]["spec"], &mut names);
+    fields(&kinds()[0]["status"], &mut names);
+    assert!(names.contains("storePath") && names.contains("dataFrom"), "{names:?}");
+    require_explained("docs/graphbackup.md", &names);
+}
+
+/// What is below a field of the template is what it is in a backup, so that the page of that kind explains it.
+#[test]
+fn every_field_of_a_schedule_is_in_its_field_guide() {
+    let mut kind = kinds().swap_remove(1);
+    let parts = kind["spec"]["properties"]["template"]["properties"].as_object_mut().unwrap();
+    parts.values_mut().for_each(|part| *part = serde_json::Value::Null);
+    let mut names = BTreeSet::new();
+    fields(&kind["spec"], &mut names);
+    fields(&kind["status"], &mut names);
+    assert!(names.contains("keepDaily") && names.contains("verification") && names.contains("inARow"), "{names:?}");
+    require_explained("docs/backupschedule.md", &names);
 }

@@ -14,6 +14,7 @@
     reason = "no product code"
 )]
 
+mod burst;
 mod driver;
 mod objects;
 mod operator;
@@ -41,11 +42,18 @@ const RELIST_BOUND: Duration = Duration::from_secs(330);
 /// Longest time of one backup.
 const BACKUP_BOUND: Duration = Duration::from_secs(60);
 
+/// More places than any run needs.
+const WITHOUT_LIMIT: usize = 1_000_000;
+/// Places by default.
+const DEFAULT_LIMIT: usize = 20;
+
 /// How much of everything.
 struct Size {
     objects: usize,
     namespaces: usize,
     backups: usize,
+    /// Schedules whose slots come in the same minute.
+    schedules: usize,
     /// Whether the whole cluster is watched instead of a list.
     cluster: bool,
 }
@@ -60,6 +68,7 @@ impl Size {
             objects: number("OBJECTS", 10_000),
             namespaces: number("NAMESPACES", 100),
             backups: number("BACKUPS", 200),
+            schedules: number("SCHEDULES", 1000),
             cluster: std::env::var("SCOPE").is_ok_and(|scope| scope == "cluster"),
         }
     }
@@ -94,7 +103,8 @@ async fn main() {
     objects::define(&client).await;
     objects::namespaces(&client, size.namespaces).await;
     member.ready().await;
-    let bench = Bench { plane, client, uri: ensemble.uri().to_string(), folder: Folder::new("operator"), size };
+    let (uri, folder) = (ensemble.uri().to_string(), Folder::new("operator"));
+    let bench = Bench { plane, client, uri, ensemble, folder, size };
     bench.run().await;
 }
 
@@ -109,6 +119,7 @@ struct Bench {
     plane: Plane,
     client: Client,
     uri: String,
+    ensemble: Ensemble,
     folder: Folder,
     size: Size,
 }
@@ -156,10 +167,74 @@ impl Bench {
         operator.quiet().await;
         memory_line("RSS, after these backups", operator.memory(), "< 48");
         operator.stop();
+        if self.size.schedules > 0 {
+            self.bursts(&mut seen).await;
+        }
     }
 
     async fn start(&self, scope: &str) -> Operator {
-        Operator::start(&self.plane, scope, &self.folder).await
+        Operator::start(&self.plane, scope, &self.folder, WITHOUT_LIMIT).await
+    }
+
+    /// Slots in the same minute: without limit and jitter, by a bare client, and with both at their defaults.
+    async fn bursts(&self, seen: &mut UnboundedReceiver<Seen>) {
+        let Size { schedules: count, namespaces, .. } = self.size;
+        let scope = self.size.scope();
+        burst::clusters(&self.ensemble, count).await;
+        let slot = burst::slot_in(100);
+        burst::schedule(&self.client, &self.uri, count, namespaces, slot, "0s").await;
+        let mark = self.plane.mark();
+        let mut operator = self.start(&scope).await;
+        line(&format!("{count} schedules: quiet after the first start"), &seconds(operator.quiet().await), "", "< 9 s");
+        let writes = self.plane.requests_since(mark).writes as f64 / count as f64;
+        line("writes per schedule", &format!("{writes:.2}"), "", "<= 1");
+        operator.kill();
+        let mark = self.plane.mark();
+        let mut operator = self.start(&scope).await;
+        line("quiet after a restart", &seconds(operator.quiet().await), "", "< 3 s");
+        line("writes", &self.plane.requests_since(mark).writes.to_string(), "", "0");
+        memory_line("RSS with the schedules", operator.memory(), "< 48");
+        operator.forget_peak();
+        let refused = burst::refused(&self.client).await;
+        let mark = self.plane.mark();
+        let burst = burst::watch(seen, slot, count, namespaces, false).await;
+        let took = burst.to_job.last().copied().unwrap_or_default();
+        line("slots in one minute -> Jobs, p50 / p99", &percentiles(&mut burst.to_job.clone()), "", "p99 < 9 s");
+        let Requests { gets, lists, writes, events, .. } = self.plane.requests_since(mark);
+        println!(
+            "(all after {}; until then {gets} gets, {lists} lists, {writes} writes, {events} Events)",
+            seconds(took)
+        );
+        operator.quiet().await;
+        memory_line("RSS after it", operator.memory(), "peak < 96");
+        let refused = burst::refused(&self.client).await - refused;
+        line(
+            "refused with 429; schedules with skips",
+            &format!("{refused}; {}", burst::skipped(&self.client, namespaces).await),
+            "",
+            "0; 0",
+        );
+        operator.stop();
+        let job = burst::example(&self.client, &namespace(0)).await;
+        let bare = burst::bare(&self.client, &self.uri, count, namespaces, &job).await;
+        let ratio = took.as_secs_f64() / bare.as_secs_f64();
+        line("the same writes by a bare client; ratio", &format!("{}; {ratio:.2}", seconds(bare)), "", "<= 1.5");
+        self.calm(seen).await;
+        println!("(the status of a schedule has {} bytes)", burst::status_bytes(&self.client).await);
+    }
+
+    async fn calm(&self, seen: &mut UnboundedReceiver<Seen>) {
+        let Size { schedules: count, namespaces, .. } = self.size;
+        let slot = burst::slot_in(60);
+        let mut operator = Operator::start(&self.plane, &self.size.scope(), &self.folder, DEFAULT_LIMIT).await;
+        operator.quiet().await;
+        burst::schedule(&self.client, &self.uri, count, namespaces, slot, "1m").await;
+        let refused = burst::refused(&self.client).await;
+        let burst = burst::watch(seen, slot, count, namespaces, true).await;
+        let refused = burst::refused(&self.client).await - refused;
+        line("the same with default limit and jitter", &percentiles(&mut burst.to_job.clone()), "", "all");
+        line("refused with 429; a namespace ahead by", &format!("{refused}; {}", burst.ahead), "", "0; few");
+        operator.stop();
     }
 
     /// Memory without any object.

@@ -1,11 +1,12 @@
 //! The objects: namespaces with a claim each, and finished backups that differ from a real one in names and UIDs only.
 
 use futures::StreamExt;
-use graph_backup_operator::api::GraphBackup;
+use graph_backup_operator::api::{BackupSchedule, GraphBackup};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -24,14 +25,17 @@ fn made<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-/// The `CustomResourceDefinition` as it ships.
+/// The `CustomResourceDefinitions` as they ship.
 pub async fn define(client: &Client) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let crd: Value = serde_yaml::from_str(include_str!("../../crds/graphbackup.dev.yaml")).unwrap();
-    crds.create(&PostParams::default(), &made(crd)).await.unwrap();
-    let backups = backups(client, "default");
-    while backups.list(&kube::api::ListParams::default().limit(1)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    for document in serde_yaml::Deserializer::from_str(include_str!("../../crds/graphbackup.dev.yaml")) {
+        crds.create(&PostParams::default(), &made(Value::deserialize(document).unwrap())).await.unwrap();
+    }
+    for resource in [ApiResource::erase::<GraphBackup>(&()), ApiResource::erase::<BackupSchedule>(&())] {
+        let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
+        while objects.list(&kube::api::ListParams::default().limit(1)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Memory {
 
 impl Operator {
     /// Starts it and waits until it leads.
-    pub async fn start(plane: &Plane, namespaces: &str, folder: &Folder) -> Self {
+    pub async fn start(plane: &Plane, namespaces: &str, folder: &Folder, places: usize) -> Self {
         let program = PathBuf::from(std::env::var_os("GBO_PROGRAM").expect("GBO_PROGRAM is not set"));
         let port = ports::next();
         let variables = [
@@ -44,6 +44,7 @@ impl Operator {
             ("POD_NAMESPACE", NAMESPACE.to_owned()),
             ("OPERATOR_IMAGE", "localhost/graph-backup-operator:dev".to_owned()),
             ("LISTEN", format!("127.0.0.1:{port}")),
+            ("MAX_RUNNING_BACKUPS", places.to_string()),
         ];
         let log = folder.join("operator.log");
         let process = Process::start_with(&program, &["operator".to_owned()], &variables, &log);

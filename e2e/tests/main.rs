@@ -21,6 +21,7 @@ mod index;
 mod lost;
 mod restored;
 mod rights;
+mod schedule;
 mod seed;
 mod sidecar;
 mod support;

@@ -5,6 +5,7 @@ use super::report;
 use super::stop::{Stop, StopCause};
 use crate::agent::tasks::backup::{Surroundings, backup};
 use crate::agent::tasks::cold;
+use crate::agent::tasks::drill::drill;
 use crate::agent::tasks::earlier;
 use crate::agent::tasks::inspect::inspect;
 use crate::agent::tasks::install::install;
@@ -13,8 +14,8 @@ use crate::agent::tool::exec::exec;
 use crate::api::Reason;
 use crate::contract::failure::Failure;
 use crate::contract::task::{
-    AGENT_MOUNT, BINARY_NAME, BackupRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, SOURCE_MOUNT,
-    TARGET_MOUNT,
+    AGENT_MOUNT, BINARY_NAME, BackupRun, DrillRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, SCRATCH_MOUNT,
+    SOURCE_MOUNT, TARGET_MOUNT,
 };
 use crate::contract::verdict::{MESSAGE_PATH, Verdict};
 use crate::discovery::Network;
@@ -50,13 +51,15 @@ pub enum AgentCommand {
     Inspect(Paths),
     /// Remove the files of a backup from the target, as the environment variable `GRAPHBACKUP_RUN` says.
     Prune(Paths),
+    /// Restore a point to a scratch volume and let the engine open it, as the environment variable `GRAPHBACKUP_RUN` says.
+    Drill(Paths),
     /// Copy this binary to where other containers of the pod find it.
     Install {
         /// Where to.
         #[arg(long, default_value_os_t = Path::new(AGENT_MOUNT).join(BINARY_NAME))]
         to: PathBuf,
     },
-    /// Become the tool; used by `backup`.
+    /// Become the tool; used by `backup` and `drill`.
     #[command(hide = true)]
     Exec {
         /// Process id of the agent that asks.
@@ -68,7 +71,7 @@ pub enum AgentCommand {
     },
 }
 
-/// Where the agent finds the volume and leaves its verdict.
+/// Where the agent finds the volumes and leaves its verdict.
 #[derive(Debug, Args)]
 pub struct Paths {
     /// Where the target claim is mounted.
@@ -77,18 +80,22 @@ pub struct Paths {
     /// Where the volume of a stopped member is mounted, for a cold copy.
     #[arg(long, default_value = SOURCE_MOUNT)]
     source: PathBuf,
+    /// Where the scratch volume of a drill is mounted.
+    #[arg(long, default_value = SCRATCH_MOUNT)]
+    scratch: PathBuf,
     /// The container's termination message.
     #[arg(long, default_value = MESSAGE_PATH)]
     verdict: PathBuf,
 }
 
-/// Does it. The exit code is 0 for a published point, else 1.
+/// Does it. The exit code is 1 for a failure, else 0.
 pub fn run(command: AgentCommand) -> ExitCode {
     match command {
         AgentCommand::Backup(paths) => conclude(&paths.verdict, &in_runtime(run_backup(&paths))),
         AgentCommand::Check(paths) => conclude(&paths.verdict, &in_runtime(run_check(&paths))),
         AgentCommand::Inspect(paths) => conclude(&paths.verdict, &in_runtime(run_inspect(&paths))),
         AgentCommand::Prune(paths) => conclude(&paths.verdict, &in_runtime(run_prune(&paths))),
+        AgentCommand::Drill(paths) => conclude(&paths.verdict, &in_runtime(run_drill(&paths))),
         AgentCommand::Install { to } => match install(&to) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -148,6 +155,13 @@ async fn run_prune(paths: &Paths) -> Result<Verdict, Failure> {
     Ok(prune(&run, &paths.target, &stop).await)
 }
 
+async fn run_drill(paths: &Paths) -> Result<Verdict, Failure> {
+    let run: DrillRun = read_run()?;
+    rustix::process::umask(Mode::from_raw_mode(UMASK));
+    let stop = listen(Duration::from_secs(run.deadline_seconds), &paths.verdict)?;
+    Ok(drill(run, &paths.target, &paths.scratch, &stop).await)
+}
+
 fn listen(deadline: Duration, verdict: &Path) -> Result<Stop, Failure> {
     let stop = Stop::listen(deadline)
         .map_err(|error| Failure::new(Reason::AgentFailed, format!("cannot take signals: {error}")))?;
@@ -185,7 +199,7 @@ fn conclude(path: &Path, verdict: &Verdict) -> ExitCode {
     report(path, verdict);
     progress::finish(LOG_PATIENCE);
     match verdict {
-        Verdict::Published(_) | Verdict::Pruned | Verdict::Ready => ExitCode::SUCCESS,
+        Verdict::Published(_) | Verdict::Pruned | Verdict::Ready | Verdict::Drilled(_) => ExitCode::SUCCESS,
         Verdict::Failed(_) => ExitCode::FAILURE,
     }
 }

@@ -66,7 +66,11 @@ pub enum Step {
     Publish,
     /// Removes a point and the partials of its object.
     Prune,
-    /// Removes what is left of a failed attempt.
+    /// Finds the point of a drill.
+    Find,
+    /// Copies it to the scratch volume and compares every file with its manifest.
+    Restore,
+    /// Removes what is left of a failed attempt or of a drill.
     CleanUp,
     /// Reports the verdict.
     Report,

@@ -16,7 +16,14 @@ pub const SUCCEEDED: &str = "Succeeded";
 pub const MASTER_STABLE: &str = "MasterStable";
 /// Type of the condition "the copy was read back and matches its manifest".
 pub const VERIFIED: &str = "Verified";
-
+/// Type of the condition "the newest recovery point of the schedule is fresh enough".
+pub const FRESH: &str = "Fresh";
+/// Type of the condition "the operator can read the schedule".
+pub const SCHEDULE_VALID: &str = "ScheduleValid";
+/// Type of the condition "the engine opened a copy of a recovery point in the last restore drill".
+pub const DRILL_PASSED: &str = "DrillPassed";
+/// Type of the condition "only the points are left that a rule keeps".
+pub const RETENTION_APPLIED: &str = "RetentionApplied";
 /// Type of the condition "a cluster can start from the copy".
 pub const SEEDABLE: &str = "Seedable";
 
@@ -81,6 +88,11 @@ pub fn get(conditions: &[Condition], kind: &str) -> Option<Truth> {
         "False" => Truth::False,
         _ => Truth::Unknown,
     })
+}
+
+/// Reason of a condition; `None` if it is absent.
+pub fn reason<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a str> {
+    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.reason.as_str())
 }
 
 /// A text for an object: one line, cut on a character boundary to at most `limit` bytes, with a mark at the cut. Line

@@ -1,9 +1,11 @@
 //! The CustomResourceDefinitions, as generated from the types.
 
-use super::GraphBackup;
+use super::{BackupSchedule, GraphBackup};
 use kube::CustomResourceExt;
 
 /// All CRDs as a stream of YAML documents, the content of `crds/`.
 pub fn crds_yaml() -> Result<String, serde_yaml::Error> {
-    serde_yaml::to_string(&GraphBackup::crd())
+    let kinds = [GraphBackup::crd(), BackupSchedule::crd()];
+    let documents: Result<Vec<_>, _> = kinds.iter().map(serde_yaml::to_string).collect();
+    Ok(documents?.join("---\n"))
 }

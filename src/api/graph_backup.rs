@@ -2,7 +2,7 @@
 
 use super::condition::{self, Truth};
 use super::parts::{Deadlines, Retry, Source, Target, Tool, Workload};
-use super::{Attempt, Inspection, Point};
+use super::{Attempt, DrillResult, Inspection, Point};
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::Rule;
@@ -23,6 +23,29 @@ fn settled(field: &str) -> Rule {
 
 fn refused(field: &str, what: &str) -> String {
     format!("{field} {what}, because the spec says what the recovery point is: create a new GraphBackup")
+}
+
+/// A rule that backups and the template of a schedule share, as the three below.
+pub(super) fn boot_command_is_used() -> Rule {
+    Rule::new("!has(self.tool.bootCommand) || self.verification == 'Boot'")
+        .message("tool.bootCommand is used only with verification: Boot: set that, or remove tool.bootCommand")
+}
+
+pub(super) fn cold_names_a_workload() -> Rule {
+    Rule::new("has(self.cold) == (self.method == 'Cold')").message(
+        "method: Cold requires spec.cold, which names the StatefulSet whose member is stopped; for any other method, \
+         remove spec.cold",
+    )
+}
+
+pub(super) fn cold_finds_the_member() -> Rule {
+    Rule::new("self.method != 'Cold' || self.source.uri.startsWith('ha://')")
+        .message("method: Cold requires an ha:// URI: the operator finds the member to stop in ZooKeeper")
+}
+
+pub(super) fn cold_runs_no_tool() -> Rule {
+    Rule::new("self.method != 'Cold' || !(has(self.tool.command) || has(self.tool.bandwidthLimit))")
+        .message("method: Cold does not run the tool: remove tool.command and tool.bandwidthLimit")
 }
 
 /// What to back up, with which tool, and where to write it. Immutable except for `deletionPolicy`.
@@ -55,16 +78,12 @@ fn refused(field: &str, what: &str) -> String {
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.tool.bootCommand) || self.verification == 'Boot'")
-    .message("tool.bootCommand is used only with verification: Boot: set that, or remove tool.bootCommand"))]
-#[x_kube(validation = Rule::new("has(self.cold) == (self.method == 'Cold')")
-    .message("method: Cold requires spec.cold, which names the StatefulSet whose member is stopped; for any other method, remove spec.cold"))]
+#[x_kube(validation = boot_command_is_used())]
+#[x_kube(validation = cold_names_a_workload())]
 #[x_kube(validation = Rule::new("self.method != 'Cold' || self.type == 'Full'")
     .message("method: Cold always copies the whole store: set type: Full; later Incremental backups can start from it"))]
-#[x_kube(validation = Rule::new("self.method != 'Cold' || self.source.uri.startsWith('ha://')")
-    .message("method: Cold requires an ha:// URI: the operator finds the member to stop in ZooKeeper"))]
-#[x_kube(validation = Rule::new("self.method != 'Cold' || !(has(self.tool.command) || has(self.tool.bandwidthLimit))")
-    .message("method: Cold does not run the tool: remove tool.command and tool.bandwidthLimit"))]
+#[x_kube(validation = cold_finds_the_member())]
+#[x_kube(validation = cold_runs_no_tool())]
 #[x_kube(validation = Rule::new("!has(self.adopt) || (self.type == 'Full' && self.method == 'Online' \
         && self.verification == 'Quick' && !has(self.tool.command) && !has(self.tool.bandwidthLimit))")
     .message("adopt takes an existing point as it is: remove type, method, verification, tool.command and tool.bandwidthLimit"))]
@@ -235,6 +254,9 @@ pub struct GraphBackupStatus {
     /// The recovery point. Present exactly when `Succeeded` is `True`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<Point>,
+    /// How the last restore drill of the point ended. The schedule that ran the drill writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillResult>,
 }
 
 impl GraphBackupStatus {

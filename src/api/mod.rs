@@ -1,6 +1,7 @@
 //! The kinds of group `graphbackup.dev`, their conditions and reasons, and the names of what belongs to them. No I/O.
 
 mod attempt;
+mod backup_schedule;
 mod bandwidth;
 pub mod condition;
 mod crds;
@@ -11,11 +12,16 @@ mod owner;
 mod parts;
 mod point;
 mod reason;
+mod schedule_status;
 mod seed;
 mod store_id;
 mod time;
 
 pub use attempt::{Attempt, Inspection, StoppedMember};
+pub use backup_schedule::{
+    BackupSchedule, BackupScheduleSpec, BackupTemplate, ConcurrencyPolicy, Drill, DrillVerification, Freshness,
+    Retention, Scratch, Timing,
+};
 pub use bandwidth::parse_bandwidth;
 pub use crds::crds_yaml;
 pub use graph_backup::{
@@ -27,9 +33,13 @@ pub use owner::{Kind, Owner};
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use point::{Boot, CopiedBy, Parent, Point};
 pub use reason::{Reason, Remedy};
+pub use schedule_status::{
+    Approved, BackupNow, BackupScheduleStatus, Capacity, DrillResult, DrillRun, DrillStatus, Failures, Keeps,
+    LastPoint, Removes, RetentionStatus, SchedulePhase, Skipped, Slot, TimingStatus,
+};
 pub use seed::{MendedHeader, Seed, SeedState};
 pub use store_id::{ParseStoreIdError, StoreId};
-pub use time::{now_seconds, parse_duration, to_kubernetes};
+pub use time::{moment, now_seconds, parse_duration, to_kubernetes};
 
 /// API group and version of all kinds.
 pub const API_VERSION: &str = "graphbackup.dev/v1alpha1";

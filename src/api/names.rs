@@ -3,6 +3,7 @@
 
 use super::StoreId;
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 
 /// Label of every object that the operator creates.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
@@ -16,6 +17,24 @@ pub const BACKUP_UID_LABEL: &str = "graphbackup.dev/backup-uid";
 pub const ATTEMPT_LABEL: &str = "graphbackup.dev/attempt";
 /// Label that says what the pod does: `backup`, `check`, `inspect` or `prune`.
 pub const TASK_LABEL: &str = "graphbackup.dev/task";
+
+/// Label that holds the name of the `BackupSchedule` that took a backup.
+pub const SCHEDULE_LABEL: &str = "graphbackup.dev/schedule";
+/// Label that holds the UID of that `BackupSchedule`.
+pub const SCHEDULE_UID_LABEL: &str = "graphbackup.dev/schedule-uid";
+/// Annotation of a backup that a schedule took: its slot, in RFC 3339, UTC.
+pub const SLOT_ANNOTATION: &str = "graphbackup.dev/slot";
+/// Annotation of a backup that retention removes with its files, whatever its `deletionPolicy` says. It counts only with
+/// the value of [`SCHEDULE_UID_LABEL`].
+pub const PRUNE_ANNOTATION: &str = "graphbackup.dev/prune";
+/// Annotation of a backup that retention never removes, with any value.
+pub const PIN_ANNOTATION: &str = "graphbackup.dev/pin";
+/// Annotation of a schedule: each new value asks for one backup at once.
+pub const BACKUP_NOW_ANNOTATION: &str = "graphbackup.dev/backup-now";
+/// Annotation of a schedule: the retention plan that a person approves.
+pub const APPROVE_PLAN_ANNOTATION: &str = "graphbackup.dev/approve-plan";
+/// Annotation of a schedule: UIDs of earlier schedules, separated by commas, whose backups are its own from now on.
+pub const TAKE_OVER_ANNOTATION: &str = "graphbackup.dev/take-over";
 
 /// First eight characters of a UID, which distinguish an object from an earlier one of the same name.
 fn short(uid: &str) -> &str {
@@ -63,6 +82,25 @@ pub fn point(name: &str, uid: &str, created: DateTime<Utc>) -> String {
     format!("{}-{name}-{}", created.format("%Y%m%dT%H%M%SZ"), short(uid))
 }
 
+/// Name of the Job of a restore drill: at most 58 characters for names of at most 38.
+pub fn drill_job(schedule: &str, uid: &str, slot: DateTime<Utc>) -> String {
+    format!("{schedule}-{}-d{}", uid.get(..5).unwrap_or(uid), slot.format("%Y%m%d%H%M"))
+}
+
+/// Name of the backup that a schedule takes for a slot: at most 52 characters for names of at most 38. The suffix has
+/// always the same length, so two schedules never derive one name.
+pub fn slot_backup(schedule: &str, slot: DateTime<Utc>) -> String {
+    format!("{schedule}-{}", slot.format("%Y%m%d-%H%M"))
+}
+
+/// Name of the backup that a value of [`BACKUP_NOW_ANNOTATION`] asks for. The suffix is as long as that of a slot, and
+/// none of a slot begins with a letter.
+pub fn requested_backup(schedule: &str, token: &str) -> String {
+    let digest = Sha256::digest(token.as_bytes());
+    let start = digest.iter().take(6).fold(0_u64, |start, byte| start << 8 | u64::from(*byte));
+    format!("{schedule}-n{start:012x}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +114,17 @@ mod tests {
         assert!(prune_job(&longest, UID).len() <= 63);
         let created = DateTime::from_timestamp(1_795_500_000, 0).unwrap();
         assert_eq!(point("nightly", UID, created), "20261124T060000Z-nightly-1a2b3c4d");
+    }
+
+    #[test]
+    fn two_schedules_never_derive_one_name() {
+        let slot = DateTime::from_timestamp(1_795_500_000, 0).unwrap();
+        assert_eq!(slot_backup("nightly", slot), "nightly-20261124-0600");
+        assert_eq!(slot_backup(&"n".repeat(38), slot).len(), 52);
+        assert_eq!(requested_backup("a", "token").len(), slot_backup("a", slot).len());
+        assert_ne!(requested_backup("a", "one"), requested_backup("a", "two"));
+        // The suffixes differ in their first character.
+        assert!(requested_backup("a", "one").starts_with("a-n"));
     }
 
     #[test]

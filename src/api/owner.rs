@@ -10,16 +10,27 @@ pub enum Kind {
     /// [`GraphBackup`](super::GraphBackup).
     #[default]
     GraphBackup,
+    /// [`BackupSchedule`](super::BackupSchedule).
+    BackupSchedule,
 }
 
 impl Kind {
     /// All of them.
-    const ALL: [Self; 1] = [Self::GraphBackup];
+    const ALL: [Self; 2] = [Self::GraphBackup, Self::BackupSchedule];
 
     /// As the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::GraphBackup => "GraphBackup",
+            Self::BackupSchedule => "BackupSchedule",
+        }
+    }
+
+    /// As it stands in the paths of the API.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::GraphBackup => "graphbackups",
+            Self::BackupSchedule => "backupschedules",
         }
     }
 

@@ -184,7 +184,7 @@ impl Default for Retry {
     }
 }
 
-fn duration_rule(name: &str, example: &str) -> Rule {
+pub(super) fn duration_rule(name: &str, example: &str) -> Rule {
     Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self.matches('[1-9]')")
         .message(format!("{name} is a duration above zero in hours, minutes and seconds, such as '{example}'").as_str())
 }

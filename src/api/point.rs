@@ -34,6 +34,9 @@ pub struct Point {
     /// The part of `bytes` in files that are identical to the parent's and share its blocks on the volume.
     #[serde(default)]
     pub shared_bytes: i64,
+    /// Free space on the target after the copy, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<i64>,
     /// How the parent's store was copied forward, for an incremental point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_by: Option<CopiedBy>,

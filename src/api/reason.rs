@@ -53,6 +53,8 @@ reasons! {
     Adopted => Retry,
     /// Another backup is using the same cluster; this one starts when that one finishes.
     WaitingForLock => Retry,
+    /// The operator runs as many backups at once as it may; this one has no turn yet.
+    WaitingForCapacity => Retry,
     /// `spec.adopt`: other points on the same claim are read back first.
     WaitingForTurn => Retry,
     /// A member is being stopped for a cold copy.
@@ -85,6 +87,50 @@ reasons! {
     // The specification.
     /// The specification contradicts itself.
     InvalidSpec => Act,
+
+    // Schedules.
+    /// The schedule takes backups.
+    Active => Retry,
+    /// `spec.suspend` is `true`; also of the slots that passed meanwhile.
+    Suspended => Retry,
+    /// The operator can read the schedule.
+    Valid => Retry,
+    /// A cron expression cannot be read, or has no time that ever comes.
+    InvalidExpression => Act,
+    /// `spec.timeZone` names no time zone.
+    InvalidTimeZone => Act,
+    /// The newest recovery point is fresh enough.
+    OnTime => Retry,
+    /// The schedule has no recovery point yet.
+    NoBackupYet => Retry,
+    /// The newest recovery point is too old, and no backup has failed since.
+    Overdue => Act,
+    /// The newest recovery point is too old, because backups fail.
+    LastRunFailed => Act,
+    /// The newest recovery point is too old, because a slot was skipped.
+    SlotSkipped => Act,
+    /// `concurrencyPolicy: Replace`: the backups are replaced again and again before they end.
+    ReplacedTooSoon => Act,
+    /// A slot was skipped, because its backup could not start within `startingDeadline`.
+    DeadlineMissed => Retry,
+    /// A slot was skipped, because an earlier backup of the schedule was not over.
+    PreviousStillRunning => Retry,
+    /// A slot was skipped, because one backup stands for several slots that had passed.
+    Superseded => Retry,
+    /// A slot was skipped, because a foreign object has the name of its backup.
+    NameTaken => Act,
+    /// Slots are skipped for a while, because backups keep failing for the same cause on the target.
+    TargetKeepsFailing => Act,
+    /// The API server refuses the backup that is due.
+    BackupRefused => Retry,
+    /// Only points are left that a rule keeps.
+    RetentionApplied => Retry,
+    /// The last restore drill failed; the message names the reason.
+    DrillFailed => Act,
+    /// Points that no rule keeps are being removed.
+    RemovingPoints => Retry,
+    /// The retention plan removes more points than `approveAbove`: a person has to approve it.
+    ApprovalRequired => Act,
 
     // Finding the database.
     /// No ZooKeeper server answered, or none that belongs to a quorum.
@@ -205,7 +251,9 @@ reasons! {
     VerificationFailed => Act,
     /// The real engine could not open a copy of the store.
     BootFailed => Act,
-    /// The point that `spec.adopt` names is not on the target.
+    /// A restore drill: the scratch volume is full, or too small for the point.
+    ScratchFull => Act,
+    /// The point that `spec.adopt` names, or that is drilled, is not on the target.
     PointMissing => Act,
     /// The point that `spec.adopt` names belongs to another `GraphBackup`.
     PointTaken => Act,

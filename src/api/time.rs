@@ -1,12 +1,17 @@
 //! Time at the Kubernetes boundary: `chrono` everywhere in our code, `jiff` only where the Kubernetes types require it.
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
 
 /// A moment in whole seconds, as Kubernetes stores it.
 pub fn now_seconds(now: DateTime<Utc>) -> DateTime<Utc> {
     now.trunc_subsecs(0)
+}
+
+/// A moment for people: RFC 3339 in whole seconds, UTC.
+pub fn moment(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Converts to the type of Kubernetes objects. Moments outside the range of jiff become the epoch.

@@ -3,7 +3,7 @@
 use super::decide::{PRUNE_AGAIN, decide};
 use super::effects::{Plan, Settings, after_refusal, owner_of, plan};
 use super::finalizers::has_finalizer;
-use super::known::Known;
+use super::known::{Known, store_key};
 use super::log::log_step;
 use super::observe::{Observer, observe};
 use super::points::Points;
@@ -14,6 +14,7 @@ use super::validate::ValidBackup;
 use super::watches::KnownBackups;
 use crate::api::{GraphBackup, GraphBackupStatus};
 use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
+use crate::controller::limit::Limit;
 use crate::controller::lock::ClusterLocks;
 use crate::controller::metrics::Metrics;
 use crate::controller::pace::{AFTER_A_WRITE, Pace, Told};
@@ -58,6 +59,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// When objects are looked at again.
     pub pace: Pace,
+    /// How many backups may work at the same time.
+    pub limit: Arc<Limit>,
 }
 
 /// The controller of all watched namespaces.
@@ -85,6 +88,7 @@ impl<F: Fn(&str) -> Context + Send + Sync + 'static> Passes for Controller<F> {
         let context = self.context(&key.namespace);
         let Some(known) = self.backups.store.get(key) else {
             context.pace.passed(&key.to_string(), None, Told::Nothing);
+            context.limit.forget(key);
             return futures::future::ready(None).boxed();
         };
         async move {
@@ -123,7 +127,12 @@ pub async fn pass(known: Arc<Known>, context: Arc<Context>) -> Result<Option<Dur
         None => Ok(Passed::default()),
     };
     let kind = GraphBackup::kind(&());
-    Box::pin(pass::pass((&kind, &known.key()), readable, &context.metrics, &context.pace, work)).await
+    let passed = Box::pin(pass::pass((&kind, &known.key()), readable, &context.metrics, &context.pace, work)).await;
+    if passed.is_err() {
+        // It has not begun to work, as far as is known.
+        context.limit.release(&known.store_key());
+    }
+    passed
 }
 
 /// When a failed pass is repeated.
@@ -143,6 +152,10 @@ async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Passed, Ef
     let plan = plan(object, &request, &decision, settings)?;
     let told = told(&status, &plan.status, &decision.step);
     let decision = context.execute(object, &request, decision, plan, settings).await?; // client
+    if !matches!(decision.step, Step::OpenAttempt { .. }) {
+        // It has not begun to work: its place, if it has one, is for the next.
+        context.limit.release(&store_key(&object.metadata));
+    }
 
     log_step(object, &decision, &context.metrics);
     Ok(Passed { look_again: look_again(object, &request, &decision.step), told })
@@ -155,6 +168,7 @@ impl Context {
             discovery: self.discovery.as_ref(),
             locks: &self.locks,
             points: self.points.as_ref(),
+            limit: &self.limit,
         }
     }
 

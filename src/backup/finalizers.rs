@@ -1,5 +1,6 @@
 //! The finalizers of a backup: which ones an object needs, and when a deleted object may be released. Pure.
 
+use crate::api::names::{PRUNE_ANNOTATION, SCHEDULE_UID_LABEL};
 use crate::api::{Attempt, DeletionPolicy, GraphBackup, Method};
 
 /// Keeps a deleted object until its files are removed.
@@ -9,6 +10,14 @@ pub const MEMBER_FINALIZER: &str = "graphbackup.dev/member";
 
 fn is_ours(finalizer: &str) -> bool {
     [FILES_FINALIZER, MEMBER_FINALIZER].contains(&finalizer)
+}
+
+/// What happens to the files when the object is deleted. The mark of the schedule that took the backup outranks the
+/// spec.
+pub fn deletion_policy(object: &GraphBackup) -> DeletionPolicy {
+    let schedule = object.metadata.labels.as_ref().and_then(|labels| labels.get(SCHEDULE_UID_LABEL));
+    let mark = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(PRUNE_ANNOTATION));
+    if mark.is_some() && mark == schedule { DeletionPolicy::Delete } else { object.spec.deletion_policy }
 }
 
 /// Whether the object carries a finalizer of ours.
@@ -29,7 +38,7 @@ pub fn change_of_finalizers(object: &GraphBackup, over: bool) -> Option<Vec<Stri
     let without_files =
         over && object.status.as_ref().is_none_or(|status| status.attempts.is_empty() && status.point.is_none());
     let wanted = [
-        (FILES_FINALIZER, object.spec.deletion_policy == DeletionPolicy::Delete && !without_files),
+        (FILES_FINALIZER, deletion_policy(object) == DeletionPolicy::Delete && !without_files),
         (MEMBER_FINALIZER, object.spec.method == Method::Cold && !over),
     ];
     let has = |name: &str| object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == name);
@@ -43,7 +52,7 @@ pub fn change_of_finalizers(object: &GraphBackup, over: bool) -> Option<Vec<Stri
 /// Whether a deleted object may be released without a look at the world.
 pub fn may_be_released(object: &GraphBackup) -> bool {
     let last = object.status.as_ref().and_then(|status| status.attempts.last());
-    object.spec.deletion_policy == DeletionPolicy::Retain && last.and_then(Attempt::member_to_restore).is_none()
+    deletion_policy(object) == DeletionPolicy::Retain && last.and_then(Attempt::member_to_restore).is_none()
 }
 
 #[cfg(test)]
@@ -68,5 +77,17 @@ mod tests {
         // Over, and nothing was ever written.
         assert_eq!(change("Delete", &[], false, true), None);
         assert_eq!(change("Delete", &[FILES_FINALIZER], false, true), Some(vec![]));
+    }
+
+    #[test]
+    fn the_mark_of_its_own_schedule_outranks_the_policy() {
+        let policy = |mark: &str| {
+            let mut object = backup().spec("deletionPolicy", "Retain").object();
+            object.metadata.labels = Some([(SCHEDULE_UID_LABEL.to_owned(), "schedule".to_owned())].into());
+            object.metadata.annotations = Some([(PRUNE_ANNOTATION.to_owned(), mark.to_owned())].into());
+            deletion_policy(&object)
+        };
+        assert_eq!(policy("schedule"), DeletionPolicy::Delete);
+        assert_eq!(policy("another"), DeletionPolicy::Retain);
     }
 }

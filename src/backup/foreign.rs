@@ -4,6 +4,7 @@
 //! It is not believed. Nothing runs because of it, and nothing is removed in its name: the files that it tells of are
 //! those of the other object. Pure.
 
+use super::finalizers::deletion_policy;
 use super::step::Ending;
 use crate::api::{DeletionPolicy, GraphBackup, GraphBackupStatus, Reason};
 
@@ -21,7 +22,7 @@ pub fn ending(object: &GraphBackup, status: &GraphBackupStatus) -> Ending {
         message = format!("{message}. To take over its point, create a GraphBackup with spec.adopt: {point}");
     }
     message.push_str(". For a new backup, create an object with a different name");
-    if object.spec.deletion_policy == DeletionPolicy::Delete {
+    if deletion_policy(object) == DeletionPolicy::Delete {
         message = format!("{message}. {}", files_stay(uid));
     }
     Ending::new(Reason::ForeignStatus, message)

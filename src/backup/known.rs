@@ -3,11 +3,14 @@
 use super::foreign::foreign_status;
 use super::request::{Request, request};
 use super::step::ObjectStep;
-use crate::api::{GraphBackup, GraphBackupStatus, Parent, StoreId, Target};
+use crate::api::condition::SUCCEEDED;
+use crate::api::names::{PIN_ANNOTATION, SCHEDULE_LABEL, SCHEDULE_UID_LABEL, SLOT_ANNOTATION};
+use crate::api::{DrillResult, GraphBackup, GraphBackupStatus, Parent, Reason, StoreId, Target};
 use crate::controller::pass::key;
-use crate::controller::store::Kept;
+use crate::controller::store::{Kept, Key};
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 use std::time::Duration;
 
 /// A `GraphBackup` as the process knows it.
@@ -55,10 +58,39 @@ pub struct Over {
     pub unsettled: Option<Box<GraphBackup>>,
     /// The recovery point, if it succeeded.
     pub point: Option<KnownPoint>,
+    /// The schedule that took it.
+    pub origin: Option<Box<Origin>>,
+    /// Its end, if it failed.
+    pub failure: Option<Box<KnownFailure>>,
+}
+
+/// The schedule that took a backup, by the labels of the backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Name of the schedule.
+    pub schedule: Box<str>,
+    /// UID of the schedule.
+    pub schedule_uid: Box<str>,
+    /// The slot; `None` for a backup that a person asked the schedule for.
+    pub slot: Option<DateTime<Utc>>,
+    /// UID of the backup.
+    pub uid: Box<str>,
+    /// Whether it is being deleted.
+    pub is_deleted: bool,
+}
+
+/// How a backup failed.
+#[derive(Debug)]
+pub struct KnownFailure {
+    /// The reason.
+    pub reason: Box<str>,
+    /// When.
+    pub time: DateTime<Utc>,
 }
 
 /// What is kept of a recovery point.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct KnownPoint {
     /// UID of its object.
     pub uid: Box<str>,
@@ -74,11 +106,43 @@ pub struct KnownPoint {
     pub store_id: StoreId,
     /// Last committed transaction in it.
     pub last_transaction: i64,
+    /// Everything that was committed before this time is in it.
+    pub data_from: DateTime<Utc>,
     /// When the tool or the copying ended.
     pub data_to: DateTime<Utc>,
+    /// Number of incremental backups since the last full one.
+    pub depth: u32,
+    /// What it takes on the volume beyond what it shares with its parent, bytes.
+    pub bytes: i64,
+    /// Free space on the target afterwards, bytes.
+    pub free_bytes: Option<i64>,
+    /// Whether it is pinned.
+    pub is_pinned: bool,
+    /// Whether another object made it.
+    pub is_adopted: bool,
+    /// Whether a restore drill has found that it cannot be restored.
+    pub is_broken: bool,
+}
+
+/// Namespace and name of an object.
+pub fn store_key(meta: &ObjectMeta) -> Key {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    Key { namespace: text(&meta.namespace), name: text(&meta.name) }
 }
 
 impl Known {
+    /// Namespace and name, as a store has them.
+    pub fn store_key(&self) -> Key {
+        match self {
+            Self::Open(object) => store_key(&object.metadata),
+            Self::Over(over) => Key { namespace: over.namespace.to_string(), name: over.name.to_string() },
+            Self::Unreadable { key, .. } => {
+                let (namespace, name) = key.split_once('/').unwrap_or_default();
+                Key { namespace: namespace.to_owned(), name: name.to_owned() }
+            }
+        }
+    }
+
     /// Namespace and name.
     pub fn key(&self) -> String {
         match self {
@@ -105,10 +169,24 @@ impl Known {
         }
     }
 
+    /// Whether an attempt is open.
+    pub fn is_at_work(&self) -> bool {
+        self.open().is_some_and(|object| object.status.as_ref().and_then(GraphBackupStatus::open_attempt).is_some())
+    }
+
     /// Whether an attempt is open whose member's replicas are not put back.
     pub fn has_stopped_member(&self) -> bool {
         let attempt = self.open().and_then(|object| object.status.as_ref()?.open_attempt());
         attempt.is_some_and(|attempt| attempt.member_to_restore().is_some())
+    }
+
+    /// The schedule that took it, with the name of the backup.
+    pub fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Open(object) => Origin::of(object),
+            Self::Over(over) => over.origin.as_deref().cloned(),
+            Self::Unreadable { .. } => None,
+        }
     }
 
     /// The object and its recovery point, if it has one.
@@ -133,8 +211,9 @@ impl Kept for Known {
         let point = KnownPoint::of(&object);
         let boxed = |field: &Option<String>| field.as_deref().unwrap_or_default().into();
         let (namespace, name) = (boxed(&object.metadata.namespace), boxed(&object.metadata.name));
+        let (origin, failure) = (Origin::of(&object).map(Box::new), KnownFailure::of(&object).map(Box::new));
         let unsettled = is_unsettled.then(|| Box::new(object));
-        Self::Over(Box::new(Over { namespace, name, unsettled, point }))
+        Self::Over(Box::new(Over { namespace, name, unsettled, point, origin, failure }))
     }
 
     fn unreadable(metadata: ObjectMeta, error: String) -> Self {
@@ -144,6 +223,36 @@ impl Kept for Known {
     fn is_settled(&self) -> bool {
         matches!(self, Self::Over(over) if over.unsettled.is_none())
     }
+}
+
+impl Origin {
+    /// Reads the labels and the annotation of a backup.
+    pub fn of(object: &GraphBackup) -> Option<Self> {
+        let label = |name: &str| object.labels().get(name).map(|value| value.as_str().into());
+        let slot = object.annotations().get(SLOT_ANNOTATION).and_then(|slot| slot.parse().ok());
+        Some(Self {
+            schedule: label(SCHEDULE_LABEL)?,
+            schedule_uid: label(SCHEDULE_UID_LABEL)?,
+            slot,
+            uid: object.metadata.uid.as_deref()?.into(),
+            is_deleted: object.metadata.deletion_timestamp.is_some(),
+        })
+    }
+}
+
+impl KnownFailure {
+    fn of(object: &GraphBackup) -> Option<Self> {
+        let status = object.status.as_ref().filter(|status| status.is_terminal() && !status.has_succeeded())?;
+        let ended = status.conditions.iter().find(|condition| condition.type_ == SUCCEEDED)?;
+        let time = status.completion_time.or(status.start_time).unwrap_or(DateTime::UNIX_EPOCH);
+        Some(Self { reason: ended.reason.as_str().into(), time })
+    }
+}
+
+/// Whether a drill has failed for what the point is, and not for its circumstances.
+fn is_broken(drill: &DrillResult) -> bool {
+    let of_point = [Reason::VerificationFailed, Reason::BootFailed, Reason::ManifestMissing, Reason::PointMissing];
+    !drill.passed && of_point.iter().any(|reason| reason.as_str() == drill.reason)
 }
 
 impl KnownPoint {
@@ -158,7 +267,14 @@ impl KnownPoint {
             manifest_digest: point.manifest_digest.as_str().into(),
             store_id: point.store_id,
             last_transaction: point.last_transaction,
+            data_from: point.data_from,
             data_to: point.data_to,
+            depth: point.depth,
+            bytes: point.bytes.saturating_sub(point.shared_bytes),
+            free_bytes: point.free_bytes,
+            is_pinned: object.annotations().contains_key(PIN_ANNOTATION),
+            is_adopted: point.owner_uid.is_some(),
+            is_broken: status.drill.as_ref().is_some_and(is_broken),
         })
     }
 

@@ -65,6 +65,8 @@ async fn is_unfinished(client: &Client, holder: &Owner) -> Result<bool, CallErro
             let object = object.filter(|object| object.metadata.uid.as_deref() == Some(&holder.uid));
             Ok(object.is_some_and(|object| !object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal)))
         }
+        // A schedule takes no lock: somebody else wrote this one.
+        Kind::BackupSchedule => Ok(true),
     }
 }
 

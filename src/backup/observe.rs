@@ -14,7 +14,9 @@ use crate::api::{
 use crate::contract::task::Task;
 use crate::controller::call::{CallError, call, list};
 use crate::controller::job::{JobRef, JobState, created, finished, is_over, job_ref, summarize, to_chrono};
+use crate::controller::limit::Limit;
 use crate::controller::lock::ClusterLocks;
+use crate::controller::store::Key;
 use crate::discovery::{Discovery, DiscoveryError, Located};
 use crate::members::choose;
 use crate::members::replicas::{self, MemberState, get_workload};
@@ -34,6 +36,12 @@ pub struct Observer<'a> {
     pub locks: &'a ClusterLocks,
     /// The points of other objects.
     pub points: &'a dyn Points,
+    /// How many backups may work at the same time. It is asked last: what cannot start takes no place.
+    pub limit: &'a Limit,
+}
+
+fn key_of(backup: &ValidBackup) -> Key {
+    Key { namespace: backup.owner.namespace.clone(), name: backup.owner.name.clone() }
 }
 
 /// Reads what the next decision depends on.
@@ -251,7 +259,8 @@ async fn prerequisites(
         (BackupType::Incremental, None) => observer.points.upcoming(backup, located.store_id),
         (BackupType::Incremental | BackupType::Full | BackupType::Auto, _) => None,
     };
-    Ok(Prerequisites::Met(Box::new(Candidate { located, stopped, lock, parent, upcoming })))
+    let crowded = (!observer.limit.admit(&key_of(backup))).then(|| observer.limit.number());
+    Ok(Prerequisites::Met(Box::new(Candidate { located, stopped, lock, parent, upcoming, crowded })))
 }
 
 /// Which member a cold backup would stop.

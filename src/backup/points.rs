@@ -31,6 +31,7 @@ pub fn newest_parent<'a>(
     let fits = |over: &Over, point: &KnownPoint| {
         *over.namespace == *backup.owner.namespace
             && !point.is_deleted
+            && !point.is_broken
             && point.target == backup.target
             && point.store_id == store
     };

@@ -1,6 +1,6 @@
 //! What an object asks for, before the world is observed. Pure.
 
-use super::finalizers::{change_of_finalizers, has_finalizer, may_be_released};
+use super::finalizers::{change_of_finalizers, deletion_policy, has_finalizer, may_be_released};
 use super::foreign::{ending, files_stay, foreign_status};
 use super::step::{Ending, Note, ObjectStep};
 use super::validate::{ValidBackup, validate};
@@ -44,7 +44,7 @@ fn removal(object: &GraphBackup, foreign: Option<&GraphBackupStatus>) -> Request
     if let Some(foreign) = foreign {
         let uid = foreign.uid.as_deref().unwrap_or_default();
         let note = || Note { reason: Reason::ForeignStatus, message: files_stay(uid) };
-        return release((object.spec.deletion_policy == DeletionPolicy::Delete).then(note));
+        return release((deletion_policy(object) == DeletionPolicy::Delete).then(note));
     }
     match validate(object) {
         Ok(backup) if !may_be_released(object) => Request::Removal(Box::new(backup)),

@@ -191,6 +191,7 @@ impl Writer<'_> {
             parent: point.parent.clone(),
             depth: point.depth,
             shared_bytes: i64::try_from(point.shared_bytes).unwrap_or(i64::MAX),
+            free_bytes: point.free_bytes.map(|free| i64::try_from(free).unwrap_or(i64::MAX)),
             copied_by: point.copied_by,
             boot: point.boot,
             seed: point.seed.clone(),

@@ -6,7 +6,7 @@ use super::step::Decision;
 use super::validate::{ValidBackup, validate};
 use super::world::{Open, Prerequisites, Stopping, World};
 use crate::api::{GraphBackup, GraphBackupStatus, StoreId};
-use crate::contract::verdict::Verdict;
+use crate::contract::verdict::{Drilled, Verdict};
 use crate::controller::job::{JobRef, JobState, PodStart};
 use crate::members::replicas::MemberState;
 use chrono::{DateTime, Utc};
@@ -89,6 +89,23 @@ pub fn at(seconds: i64) -> DateTime<Utc> {
 /// A Job of the object.
 pub fn job(name: &str) -> JobRef {
     JobRef { name: name.into(), uid: "job-uid".into() }
+}
+
+/// The verdict of a drill, which no Job of a backup makes.
+pub fn drilled() -> Verdict {
+    Verdict::Drilled(Box::new(Drilled {
+        manifest_digest: format!("sha256:{}", "a".repeat(64)),
+        store_id: STORE,
+        last_transaction: 42,
+        files: 11,
+        bytes: 1 << 20,
+        copy_seconds: 4,
+        open_seconds: 9,
+        total_seconds: 13,
+        nodes: Some(7),
+        relationships: Some(3),
+        finished: at(14),
+    }))
 }
 
 /// A Job whose agent has ended.

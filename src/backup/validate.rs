@@ -1,5 +1,6 @@
 //! From the specification as stored to one that cannot be wrong. Pure.
 
+use super::finalizers::deletion_policy;
 use crate::api::{
     BackupType, Cold, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus, Kind, Method, Owner,
     PodTemplate, StoreId, Target, Verification, names, parse_bandwidth, parse_duration,
@@ -182,7 +183,7 @@ pub fn validate(object: &GraphBackup) -> Result<ValidBackup, InvalidBackup> {
         env: spec.tool.env.clone(),
         pod_template: spec.tool.pod_template.clone().unwrap_or_default(),
         verification: spec.verification,
-        deletion_policy: spec.deletion_policy,
+        deletion_policy: deletion_policy(object),
         retry_limit: spec.retry.limit,
         run_deadline: duration(&spec.deadlines.run, "run")?,
         pod_start_deadline: duration(&spec.deadlines.pod_start, "podStart")?,

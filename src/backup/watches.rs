@@ -3,8 +3,9 @@
 use super::known::{Known, pass_after};
 use super::points::{Points, adoptions_ahead, newest_parent, taken_by, upcoming};
 use super::validate::ValidBackup;
-use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::api::{GraphBackup, Parent, StoreId};
+use crate::api::names::{BACKUP_LABEL, MANAGED_BY, MANAGED_BY_LABEL, SCHEDULE_LABEL};
+use crate::api::{Kind, Parent, StoreId};
+use crate::controller::limit::Limit;
 use crate::controller::progress::{AFTER_A_JOB, Part, Progress};
 use crate::controller::queue::Queue;
 use crate::controller::store::{Item, Kept, Key, Scope, Store};
@@ -12,20 +13,40 @@ use crate::controller::watch::{Sink, Watches};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Another controller that hears of every change of a `GraphBackup`.
+pub trait Listener: Send + Sync {
+    /// What is known of a backup has changed. One of the two is there at least.
+    fn changed(&self, key: &Key, before: Option<&Known>, after: Option<&Known>);
+    /// Every backup of a scope is known.
+    fn listed(&self, scope: &Scope);
+    /// A Job or a pod of an object of another kind has come further, or is gone.
+    fn part_changed(&self, owner: Key, after: Duration);
+}
+
 /// The store of all `GraphBackups`, and those that wait for a pass.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct KnownBackups {
     /// What is known of every object.
     pub store: Arc<Store<Known>>,
     /// Objects that wait for a pass.
     pub queue: Arc<Queue>,
+    /// How many of them may work at the same time.
+    pub limit: Arc<Limit>,
+    /// Who hears of the changes.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 impl KnownBackups {
+    /// None is known yet; so many may work at the same time.
+    pub fn new(places: usize) -> Self {
+        let queue = Arc::<Queue>::default();
+        let limit = Arc::new(Limit::new(places, Arc::clone(&queue)));
+        Self { store: Arc::default(), queue, limit, listener: None }
+    }
+
     /// Watches the objects, their Jobs and their pods, until the future is dropped.
     pub async fn follow(&self, watches: &Watches) {
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
@@ -45,6 +66,20 @@ impl KnownBackups {
             self.queue.add(key, after);
         }
     }
+
+    /// Counts a backup that works. One that is over neither works nor waits.
+    fn count(&self, key: &Key, known: &Known) {
+        match known {
+            Known::Over(_) => self.limit.forget(key),
+            Known::Open(_) | Known::Unreadable { .. } => self.limit.works(key, known.is_at_work()),
+        }
+    }
+
+    fn tell(&self, key: &Key, before: Option<&Known>, after: Option<&Known>) {
+        if let Some(listener) = &self.listener {
+            listener.changed(key, before, after);
+        }
+    }
 }
 
 impl Sink for KnownBackups {
@@ -55,12 +90,20 @@ impl Sink for KnownBackups {
     }
 
     fn listed(&self, round: u64, item: Item<Known>) {
+        self.count(&item.key, &item.kept);
         self.store.put(round, item);
     }
 
     fn end_list(&self, scope: &Scope, round: u64) {
-        for key in self.store.end_list(scope, round).unsettled {
+        let listed = self.store.end_list(scope, round);
+        for (key, _) in listed.gone {
+            self.limit.forget(&key);
+        }
+        for key in listed.unsettled {
             self.queue.add(key, Duration::ZERO);
+        }
+        if let Some(listener) = &self.listener {
+            listener.listed(scope);
         }
     }
 
@@ -68,11 +111,16 @@ impl Sink for KnownBackups {
         let (key, after) = (item.key.clone(), Arc::clone(&item.kept));
         let before = self.store.get(&key);
         self.store.put(round, item);
+        self.count(&key, &after);
+        self.tell(&key, before.as_deref(), Some(&after));
         self.trigger(key, pass_after(before.as_deref(), &after));
     }
 
     fn removed(&self, item: Item<Known>) {
+        let before = self.store.get(&item.key);
         self.store.remove(&item.key);
+        self.limit.forget(&item.key);
+        self.tell(&item.key, before.as_deref().or(Some(&item.kept)), None);
     }
 }
 
@@ -94,20 +142,19 @@ impl Points for Store<Known> {
     }
 }
 
-/// What is kept of a Job: the `GraphBackup` that owns it, and how far it has come.
-struct KnownJob(Option<String>, Progress);
+/// What is kept of a Job: the object that owns it, and how far it has come.
+struct KnownJob(Option<(Kind, String)>, Progress);
 
-/// What is kept of a pod: the `GraphBackup` that its label names, and how far it has come.
-struct KnownPod(Option<String>, Progress);
+/// What is kept of a pod: the object that its label names, and how far it has come.
+struct KnownPod(Option<(Kind, String)>, Progress);
 
 impl Kept for KnownJob {
     type Object = Job;
 
     fn keep(job: Job) -> Self {
         let progress = Progress::of_job(&job);
-        let (kind, owners) = (GraphBackup::kind(&()), job.metadata.owner_references);
-        let owner = owners.into_iter().flatten().find(|owner| owner.kind == kind && owner.controller == Some(true));
-        Self(owner.map(|owner| owner.name), progress)
+        let owner = job.metadata.owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
+        Self(owner.and_then(|owner| Some((Kind::parse(&owner.kind)?, owner.name))), progress)
     }
 
     fn unreadable(_: ObjectMeta, _: String) -> Self {
@@ -118,8 +165,8 @@ impl Kept for KnownJob {
 impl Part for KnownJob {
     const AFTER_ITS_END: Duration = AFTER_A_JOB;
 
-    fn owner(&self) -> Option<&str> {
-        self.0.as_deref()
+    fn owner(&self) -> Option<(Kind, &str)> {
+        self.0.as_ref().map(|(kind, name)| (*kind, name.as_str()))
     }
 
     fn progress(&self) -> Progress {
@@ -132,7 +179,11 @@ impl Kept for KnownPod {
 
     fn keep(pod: Pod) -> Self {
         let progress = Progress::of_pod(&pod);
-        Self(pod.metadata.labels.and_then(|mut labels| labels.remove(BACKUP_LABEL)), progress)
+        let owner = pod.metadata.labels.and_then(|mut labels| {
+            let of_backup = labels.remove(BACKUP_LABEL).map(|name| (Kind::GraphBackup, name));
+            of_backup.or_else(|| Some((Kind::BackupSchedule, labels.remove(SCHEDULE_LABEL)?)))
+        });
+        Self(owner, progress)
     }
 
     fn unreadable(_: ObjectMeta, _: String) -> Self {
@@ -143,8 +194,8 @@ impl Kept for KnownPod {
 impl Part for KnownPod {
     const AFTER_ITS_END: Duration = Duration::ZERO;
 
-    fn owner(&self) -> Option<&str> {
-        self.0.as_deref()
+    fn owner(&self) -> Option<(Kind, &str)> {
+        self.0.as_ref().map(|(kind, name)| (*kind, name.as_str()))
     }
 
     fn progress(&self) -> Progress {
@@ -164,20 +215,27 @@ impl<T: Part> Parts<T> {
     }
 
     /// The object that a Job or a pod belongs to.
-    fn owner(key: &Key, part: &T) -> Option<Key> {
-        Some(Key { namespace: key.namespace.clone(), name: part.owner()?.to_owned() })
+    fn owner(key: &Key, part: &T) -> Option<(Kind, Key)> {
+        let (kind, name) = part.owner()?;
+        Some((kind, Key { namespace: key.namespace.clone(), name: name.to_owned() }))
     }
 
     /// Whether a member of the owner's database is stopped. Then every change is an occasion to see that somebody has
     /// scaled its StatefulSet: a small store is copied within two seconds.
     fn may_be_scaled(&self, item: &Item<T>) -> bool {
-        let owner = Self::owner(&item.key, &item.kept).and_then(|owner| self.backups.store.get(&owner));
-        owner.is_some_and(|known| known.has_stopped_member())
+        match Self::owner(&item.key, &item.kept) {
+            Some((Kind::GraphBackup, owner)) => {
+                self.backups.store.get(&owner).is_some_and(|known| known.has_stopped_member())
+            }
+            Some((Kind::BackupSchedule, _)) | None => false,
+        }
     }
 
     fn trigger(&self, key: &Key, part: &T, after: Duration) {
-        if let Some(owner) = Self::owner(key, part) {
-            self.backups.trigger(owner, after);
+        match (Self::owner(key, part), &self.backups.listener) {
+            (Some((Kind::GraphBackup, owner)), _) => self.backups.trigger(owner, after),
+            (Some((Kind::BackupSchedule, owner)), Some(listener)) => listener.part_changed(owner, after),
+            (Some((Kind::BackupSchedule, _)), None) | (None, _) => {}
         }
     }
 }
@@ -217,6 +275,7 @@ impl<T: Part> Sink for Parts<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::GraphBackup;
     use crate::backup::testing::{at, backup};
     use crate::controller::queue::Passes;
     use futures::FutureExt;
@@ -249,7 +308,7 @@ mod tests {
 
     /// Number of passes that these changes of a pod bring over the object that it belongs to.
     async fn passes(object: &GraphBackup, pods: impl FnOnce(&Parts<KnownPod>)) -> usize {
-        let backups = KnownBackups::default();
+        let backups = KnownBackups::new(1);
         backups.listed(1, item(&serde_json::to_value(object).unwrap()));
         backups.store.end_list(&Scope::Namespace("graph".to_owned()), 1);
         pods(&Parts::of(&backups));
@@ -268,6 +327,35 @@ mod tests {
             pods.end_list(&Scope::Cluster, 2);
         };
         assert_eq!(passes(&open, missed).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_one_backup_gives_its_place_and_a_pass_to_the_next() {
+        let backups = KnownBackups::new(1);
+        let put = |backup: &GraphBackup| backups.changed(1, item(&serde_json::to_value(backup).unwrap()));
+        let mut first = backup().named("first").attempted().object();
+        put(&first);
+        let next = Key { namespace: "graph".to_owned(), name: "next".to_owned() };
+        assert!(!backups.limit.admit(&next));
+        let status = first.status.as_mut().unwrap();
+        status.attempts[0].completion_time = Some(at(9));
+        first.metadata.resource_version = Some("99".to_owned());
+        put(&first);
+        assert!(backups.limit.admit(&next));
+        // One that ends while it waits does not get a place later.
+        let waits = Key { namespace: "graph".to_owned(), name: "waits".to_owned() };
+        assert!(!backups.limit.admit(&waits));
+        let mut over = backup().named("waits").attempted().object();
+        over.metadata.resource_version = Some("100".to_owned());
+        let failed = json!([{"type": "Succeeded", "status": "False", "reason": "DeadlineExceeded", "message": "",
+                             "lastTransitionTime": "2026-11-24T06:00:00Z"}]);
+        over.status.as_mut().unwrap().conditions = serde_json::from_value(failed).unwrap();
+        put(&over);
+        backups.limit.release(&next);
+        assert!(backups.limit.admit(&next), "its place went to one that is over");
+        let notes = Notes::default();
+        backups.queue.run(Arc::new(notes.clone()), tokio::time::sleep(Duration::from_secs(5))).await;
+        assert_eq!(*notes.0.lock().unwrap(), ["graph/next"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -103,6 +103,8 @@ pub struct Candidate {
     pub parent: Option<Parent>,
     /// The object, in words, that is still making one, if there is none that an `Incremental` backup could start from.
     pub upcoming: Option<String>,
+    /// How many backups may work at the same time, if this one has to wait for its turn.
+    pub crowded: Option<usize>,
 }
 
 /// Who holds the lock of the cluster.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU64;
 
-/// Environment variable that holds the run as one JSON object ([`BackupRun`] or [`InspectRun`]).
+/// Environment variable that holds the run as one JSON object ([`BackupRun`], [`InspectRun`], [`PruneRun`] or
+/// [`DrillRun`]).
 pub const RUN_VARIABLE: &str = "GRAPHBACKUP_RUN";
 /// Environment variable that holds the UID of the pod, from the downward API.
 pub const POD_UID_VARIABLE: &str = "GRAPHBACKUP_POD_UID";
@@ -15,6 +16,8 @@ pub const POD_UID_VARIABLE: &str = "GRAPHBACKUP_POD_UID";
 pub const TARGET_MOUNT: &str = "/target";
 /// Where the volume of a stopped member is mounted, for a cold copy.
 pub const SOURCE_MOUNT: &str = "/source";
+/// Where the scratch volume of a drill is mounted.
+pub const SCRATCH_MOUNT: &str = "/scratch";
 /// Folder of the emptyDir into which the init container copies the operator's binary.
 pub const AGENT_MOUNT: &str = "/graphbackup";
 /// File name of the binary in [`AGENT_MOUNT`].
@@ -31,6 +34,8 @@ pub enum Task {
     Inspect,
     /// Remove the files of a deleted object.
     Prune,
+    /// Restore a point to a scratch volume and let the engine open it.
+    Drill,
 }
 
 impl Task {
@@ -41,6 +46,7 @@ impl Task {
             Self::Check => "check",
             Self::Inspect => "inspect",
             Self::Prune => "prune",
+            Self::Drill => "drill",
         }
     }
 }
@@ -169,4 +175,42 @@ pub struct InspectRun {
     /// run is over then.
     #[serde(default)]
     pub clean: bool,
+}
+
+/// A restore drill of one point: how long does it take to have it back, and does the engine open it?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DrillRun {
+    /// Where the point is.
+    pub place: Place,
+    /// UID of the object that made the point, as the manifest names it.
+    pub owner_uid: String,
+    /// SHA-256 of the bytes of the point's `manifest.json`: `sha256:<hex>`.
+    pub manifest_digest: String,
+    /// Command that opens the copy; placeholder `{store}`.
+    pub boot_command: Vec<String>,
+    /// Seconds that the whole drill may take.
+    pub deadline_seconds: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_drill_is_asked_for_in_these_words() {
+        let asked = json!({
+            "place": {"directory": "team", "cluster": "0000000000000001-0000000000000002", "point": "p"},
+            "ownerUid": "backup-uid", "manifestDigest": "sha256:0", "bootCommand": ["neo4j-shell", "-path", "{store}"],
+            "deadlineSeconds": 3600,
+        });
+        let run: DrillRun = serde_json::from_value(asked.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&run).unwrap(), asked);
+        assert_eq!(run.place.to_string(), "team/0000000000000001-0000000000000002/p");
+        let mut unknown = asked;
+        unknown["readWrite"] = true.into();
+        assert!(serde_json::from_value::<DrillRun>(unknown).is_err());
+        assert_eq!(Task::Drill.word(), "drill");
+    }
 }

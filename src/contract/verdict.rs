@@ -23,6 +23,8 @@ pub enum Verdict {
     Pruned,
     /// A cold copy can be made.
     Ready,
+    /// A point was restored to a scratch volume, and the engine opened it.
+    Drilled(Box<Drilled>),
 }
 
 /// The facts of a published point that the object carries.
@@ -82,6 +84,37 @@ pub struct Published {
     pub verified: bool,
 }
 
+/// What a restore drill found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drilled {
+    /// SHA-256 of the bytes of the point's `manifest.json`: `sha256:<hex>`. Every file that was restored has the digest
+    /// that this manifest names.
+    pub manifest_digest: String,
+    /// Identity of the restored store, from its own header.
+    pub store_id: StoreId,
+    /// Last committed transaction in the restored store, from its own header, before the engine opened it.
+    pub last_transaction: i64,
+    /// Number of files that were restored.
+    pub files: u64,
+    /// Sum of their sizes, bytes.
+    pub bytes: u64,
+    /// Whole seconds that it took to copy and compare every file.
+    pub copy_seconds: i64,
+    /// Whole seconds from the start of the engine to its success.
+    pub open_seconds: i64,
+    /// Whole seconds from the start of the copying to the engine's success: the measured recovery time.
+    pub total_seconds: i64,
+    /// Number of nodes, if the command that opened the store printed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<i64>,
+    /// Number of relationships, if the command that opened the store printed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relationships: Option<i64>,
+    /// When the engine had opened the store.
+    pub finished: DateTime<Utc>,
+}
+
 impl Verdict {
     /// Reads a container's termination message. Nothing if it is not an agent's, or if no object could carry it.
     pub fn read(message: &str) -> Option<Self> {
@@ -91,6 +124,7 @@ impl Verdict {
         let verdict = serde_json::from_str(message.trim()).ok()?;
         match &verdict {
             Self::Published(point) if !point.fits_object() => None,
+            Self::Drilled(drilled) if !drilled.fits_object() => None,
             _ => Some(verdict),
         }
     }
@@ -101,10 +135,24 @@ impl Published {
     /// 3339 has them, with four digits for the year and no leap second. A status that it refuses would be written again
     /// for ever.
     pub fn fits_object(&self) -> bool {
-        let is_plain = |time: &DateTime<Utc>| (0..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000;
         let is_int32 = |number: u32| i32::try_from(number).is_ok();
         is_int32(self.attempt) && is_int32(self.depth) && is_plain(&self.data_from) && is_plain(&self.data_to)
     }
+}
+
+impl Drilled {
+    /// Whether the API server takes these facts as part of an object: numbers as an `int64` that is not negative, the
+    /// time as for a point.
+    pub fn fits_object(&self) -> bool {
+        let counts = [self.files, self.bytes].iter().all(|number| i64::try_from(*number).is_ok());
+        let seconds = [self.copy_seconds, self.open_seconds, self.total_seconds].iter().all(|number| *number >= 0);
+        counts && seconds && is_plain(&self.finished)
+    }
+}
+
+/// Whether RFC 3339 has this time with four digits for the year and no leap second.
+fn is_plain(time: &DateTime<Utc>) -> bool {
+    (0..=9999).contains(&time.year()) && time.nanosecond() < 1_000_000_000
 }
 
 #[cfg(test)]
@@ -140,6 +188,58 @@ mod tests {
             assert_eq!(Verdict::read(&message(|point| point.data_from = time)), None, "{time}");
             assert_eq!(Verdict::read(&message(|point| point.data_to = time)), None, "{time}");
         }
+    }
+
+    fn drilled() -> Value {
+        json!({"drilled": {
+            "manifestDigest": "sha256:0", "storeId": STORE, "lastTransaction": 6, "files": 4, "bytes": 70,
+            "copySeconds": 61, "openSeconds": 9, "totalSeconds": 71, "nodes": 7, "relationships": 3,
+            "finished": "2026-11-24T06:01:10Z",
+        }})
+    }
+
+    #[test]
+    fn a_drill_is_told_in_these_words() {
+        let Some(Verdict::Drilled(told)) = Verdict::read(&drilled().to_string()) else { panic!("not read") };
+        assert_eq!((told.copy_seconds, told.open_seconds, told.total_seconds), (61, 9, 71));
+        assert_eq!((told.nodes, told.relationships), (Some(7), Some(3)));
+        assert_eq!(serde_json::to_value(Verdict::Drilled(told)).unwrap(), drilled());
+        let mut silent = drilled();
+        silent["drilled"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| !["nodes", "relationships"].contains(&name.as_str()));
+        let read = Verdict::read(&silent.to_string()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), silent);
+    }
+
+    #[test]
+    fn a_drill_that_no_object_could_carry_is_not_read() {
+        let changes = [
+            ("files", json!(u64::MAX)),
+            ("bytes", json!(1_u64 << 63)),
+            ("copySeconds", json!(-1)),
+            ("openSeconds", json!(-1)),
+            ("totalSeconds", json!(-1)),
+            ("finished", json!("+10000-01-01T00:00:00Z")),
+            ("finished", json!("2026-11-24T06:00:60Z")),
+        ];
+        for (name, value) in changes {
+            let mut told = drilled();
+            told["drilled"][name] = value;
+            assert!(serde_json::from_value::<Verdict>(told.clone()).is_ok(), "{name}");
+            assert_eq!(Verdict::read(&told.to_string()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_other_verdicts_are_read_as_before() {
+        assert_eq!(Verdict::read("\"pruned\""), Some(Verdict::Pruned));
+        assert_eq!(Verdict::read("\"ready\""), Some(Verdict::Ready));
+        let failed = Verdict::read(r#"{"failed":{"reason":"TargetFull","message":"x"}}"#);
+        assert!(matches!(failed, Some(Verdict::Failed(_))), "{failed:?}");
+        assert!(matches!(Verdict::read(&message(|_| {})), Some(Verdict::Published(_))));
+        assert_eq!(Verdict::read("\"drilled\""), None);
     }
 
     #[test]

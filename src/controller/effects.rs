@@ -4,10 +4,14 @@
 //! Each effect can be repeated: a crash between two of them leaves a state in which the same list, or the next one, is
 //! decided again.
 
+mod objects;
+#[cfg(test)]
+mod words;
+
 use super::call::{CallError, call};
 use super::job::JobRef;
 use super::lock::{ClusterLocks, HeldLock};
-use crate::api::{Owner, StoreId};
+use crate::api::{Kind, Owner, StoreId};
 use chrono::{DateTime, Utc};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -62,6 +66,35 @@ pub enum Effect<R> {
     },
     /// Delete a Job, if it is still that one.
     DeleteJob(JobRef),
+    /// Create another object of ours.
+    CreateObject {
+        /// Its kind.
+        kind: Kind,
+        /// The object.
+        object: Box<Value>,
+        /// What it means that an object of this name exists.
+        exists: R,
+        /// What a refusal means.
+        refusal: R,
+    },
+    /// Delete another object of ours, if it is still that one.
+    DeleteObject(OtherObject),
+    /// Write a part of the status of another object of ours that only this controller writes, if it is still that object.
+    /// A refusal is logged: what is recorded there stands on the subject as well.
+    RecordOn {
+        /// The object.
+        object: OtherObject,
+        /// The part.
+        status: Value,
+    },
+    /// Change the metadata of another object of ours, if it is as it was read, and delete it as it is then. One that has
+    /// changed is left for the next pass.
+    MarkAndDelete {
+        /// The object.
+        object: OtherObject,
+        /// Merge patch.
+        mark: Value,
+    },
     /// Set the replicas of a StatefulSet, if it is still as it was read.
     Scale {
         /// How many.
@@ -69,6 +102,19 @@ pub enum Effect<R> {
         /// What a refusal means.
         refusal: Option<R>,
     },
+}
+
+/// Another object in the namespace of the subject, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherObject {
+    /// Kind.
+    pub kind: Kind,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// `metadata.resourceVersion`, where the object must not have changed since.
+    pub resource_version: Option<String>,
 }
 
 /// A number of replicas, for a StatefulSet as it was read.
@@ -207,6 +253,16 @@ where
             Effect::CreateJob { job, refusal } => return meaning(self.create_job(&job).await, refusal),
             Effect::DeleteJob(job) => self.delete_job(&job).await?,
             Effect::Scale { to, refusal } => return meaning(self.scale(&to).await, refusal),
+            Effect::CreateObject { kind, object, exists, refusal } => {
+                return match self.create_object(kind, *object).await {
+                    Err(EffectError::Call(error @ CallError::Exists { .. })) => Ok(Some((exists, error.to_string()))),
+                    Err(EffectError::Call(error)) => meaning(Err(error), Some(refusal)),
+                    done => done.map(|()| None),
+                };
+            }
+            Effect::DeleteObject(object) => self.delete_object(&object).await?,
+            Effect::RecordOn { object, status } => self.record_on(&object, &status).await?,
+            Effect::MarkAndDelete { object, mark } => self.mark_and_delete(object, mark).await?,
         }
         Ok(None)
     }

@@ -89,7 +89,7 @@ const IMAGE_REASONS: [&str; 5] =
 pub fn summarize(job: &Job, pods: &[Pod]) -> JobState {
     let ours: Vec<&Pod> = pods.iter().filter(|pod| is_of(pod, job)).collect();
     let newest = ours.iter().copied().max_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
-    let published = |pod: &&Pod| matches!(verdict(pod), Some(Verdict::Published(_)));
+    let proves = |pod: &&Pod| matches!(verdict(pod), Some(Verdict::Published(_) | Verdict::Drilled(_)));
     let over = finished(job);
     if over.is_none() && newest.and_then(terminated).is_none() {
         return JobState::Active {
@@ -103,7 +103,7 @@ pub fn summarize(job: &Job, pods: &[Pod]) -> JobState {
             },
         };
     }
-    let telling = ours.iter().copied().find(published).or(newest);
+    let telling = ours.iter().copied().find(proves).or(newest);
     JobState::Ended {
         deadline_exceeded: over.unwrap_or_else(|| is_cut_off(job)),
         pod_uid: telling.and_then(ResourceExt::uid),

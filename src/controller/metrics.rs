@@ -1,4 +1,5 @@
-//! Prometheus metrics of the operator. No label is taken from an object: the number of series is fixed.
+//! Prometheus metrics of the operator. Only those of schedules have labels that are taken from an object: there are as
+//! many series as schedules. The number of all others is fixed.
 
 use crate::api::Reason;
 use crate::contract::verdict::Published;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// One label.
 type Label = [(&'static str, String); 1];
+/// Namespace and name of a schedule.
+type OfSchedule = [(&'static str, String); 2];
 
 /// All metrics, and the registry that prints them.
 pub struct Metrics {
@@ -27,6 +30,30 @@ pub struct Metrics {
     last_success: Gauge,
     leader: Gauge,
     watch_ages: Family<Label, Gauge<f64, AtomicU64>>,
+    schedule_fresh: Family<OfSchedule, Gauge>,
+    schedule_data: Family<OfSchedule, Gauge>,
+    schedule_next: Family<OfSchedule, Gauge>,
+    schedule_failures: Family<OfSchedule, Gauge>,
+    schedule_skipped: Family<OfSchedule, Gauge>,
+}
+
+/// What is told of a schedule in its metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScheduleFacts {
+    /// Whether the newest data is fresh enough; `None` if the schedule does not say what that means.
+    pub is_fresh: Option<bool>,
+    /// Time of the newest data, Unix seconds.
+    pub data_from: Option<i64>,
+    /// Time of the next slot, Unix seconds.
+    pub next_slot: Option<i64>,
+    /// Failures since the last success.
+    pub failures: i64,
+    /// Slots that were skipped since the schedule was created.
+    pub skipped: i64,
+}
+
+fn of_schedule(namespace: &str, name: &str) -> OfSchedule {
+    [("namespace", namespace.to_owned()), ("schedule", name.to_owned())]
 }
 
 impl Default for Metrics {
@@ -43,6 +70,11 @@ impl Default for Metrics {
             last_success: Gauge::default(),
             leader: Gauge::default(),
             watch_ages: Family::default(),
+            schedule_fresh: Family::default(),
+            schedule_data: Family::default(),
+            schedule_next: Family::default(),
+            schedule_failures: Family::default(),
+            schedule_skipped: Family::default(),
         };
         metrics.register();
         metrics
@@ -78,6 +110,64 @@ impl Metrics {
             "Age of the last word from the API server, of the watch that has had none for the longest time, by kind",
             self.watch_ages.clone(),
         );
+        self.register_schedules();
+    }
+
+    fn register_schedules(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("schedule");
+        registry.register("fresh", "1 while the newest data is within freshness.maxAge", self.schedule_fresh.clone());
+        registry.register(
+            "data_timestamp_seconds",
+            "Unix time up to which the newest recovery point of a schedule holds everything",
+            self.schedule_data.clone(),
+        );
+        registry.register(
+            "next_slot_timestamp_seconds",
+            "Unix time of the next slot of a schedule",
+            self.schedule_next.clone(),
+        );
+        registry.register(
+            "failures_in_a_row",
+            "Backups of a schedule that failed since its last success",
+            self.schedule_failures.clone(),
+        );
+        registry.register(
+            "skipped_slots",
+            "Slots of a schedule without a backup since it was created",
+            self.schedule_skipped.clone(),
+        );
+    }
+
+    /// How a schedule is.
+    pub fn schedule(&self, namespace: &str, name: &str, facts: ScheduleFacts) {
+        let of = of_schedule(namespace, name);
+        let set = |family: &Family<OfSchedule, Gauge>, value: Option<i64>| match value {
+            Some(value) => {
+                family.get_or_create(&of).set(value);
+            }
+            None => {
+                family.remove(&of);
+            }
+        };
+        set(&self.schedule_fresh, facts.is_fresh.map(i64::from));
+        set(&self.schedule_data, facts.data_from);
+        set(&self.schedule_next, facts.next_slot);
+        set(&self.schedule_failures, Some(facts.failures));
+        set(&self.schedule_skipped, Some(facts.skipped));
+    }
+
+    /// A schedule is gone.
+    pub fn schedule_gone(&self, namespace: &str, name: &str) {
+        let of = of_schedule(namespace, name);
+        for family in [
+            &self.schedule_fresh,
+            &self.schedule_data,
+            &self.schedule_next,
+            &self.schedule_failures,
+            &self.schedule_skipped,
+        ] {
+            family.remove(&of);
+        }
     }
 
     /// One pass; `failure` is the category of its error.

@@ -5,6 +5,7 @@ pub mod effects;
 pub mod event;
 pub mod health;
 pub mod job;
+pub mod limit;
 pub mod lock;
 pub mod metrics;
 pub mod pace;

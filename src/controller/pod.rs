@@ -6,9 +6,10 @@ use crate::contract::task::{POD_UID_VARIABLE, RUN_VARIABLE, Task};
 use crate::contract::verdict::MESSAGE_PATH;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
-    PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodSecurityContext, PodSpec, PodTemplateSpec,
-    ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, EphemeralVolumeSource, ObjectFieldSelector,
+    PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, PodAffinityTerm,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume,
+    VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -204,6 +205,20 @@ pub fn claim_volume(name: &str, claim: &str, read_only: bool) -> Volume {
 pub fn scratch_volume(name: &str, limit: Option<&str>) -> Volume {
     let source = EmptyDirVolumeSource { medium: None, size_limit: limit.map(|size| Quantity(size.to_owned())) };
     Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }
+}
+
+/// An empty volume of a StorageClass that lives as long as the pod.
+pub fn scratch_claim(name: &str, size: &str, storage_class: Option<&str>) -> Volume {
+    let requests = Some([("storage".to_owned(), Quantity(size.to_owned()))].into());
+    let spec = PersistentVolumeClaimSpec {
+        access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+        resources: Some(VolumeResourceRequirements { requests, limits: None }),
+        storage_class_name: storage_class.map(str::to_owned),
+        ..PersistentVolumeClaimSpec::default()
+    };
+    let source =
+        EphemeralVolumeSource { volume_claim_template: Some(PersistentVolumeClaimTemplate { metadata: None, spec }) };
+    Volume { name: name.to_owned(), ephemeral: Some(source), ..Volume::default() }
 }
 
 /// Where a container sees a volume.

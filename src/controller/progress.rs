@@ -6,6 +6,7 @@
 
 use super::job::{finished, is_over, is_working};
 use super::store::Kept;
+use crate::api::Kind;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -31,8 +32,8 @@ pub trait Part: Kept {
     /// From its end to the pass.
     const AFTER_ITS_END: Duration;
 
-    /// Name of the owner, if it is of the kind in question.
-    fn owner(&self) -> Option<&str>;
+    /// Kind and name of the owner, if it is one of ours.
+    fn owner(&self) -> Option<(Kind, &str)>;
     /// How far it has come.
     fn progress(&self) -> Progress;
 }

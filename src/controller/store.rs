@@ -189,6 +189,16 @@ impl<T: Kept> Store<T> {
         look(&mut objects.map(|entry| entry.kept.as_ref()))
     }
 
+    /// The objects of a scope, in no given order.
+    pub fn keys(&self, scope: &Scope) -> Vec<Key> {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let covered = namespaces.iter().filter(|(namespace, _)| scope.covers(namespace));
+        let keys = covered.flat_map(|(namespace, objects)| {
+            objects.by_name.keys().map(|name| Key { namespace: namespace.clone(), name: name.to_string() })
+        });
+        keys.collect()
+    }
+
     /// Number of objects.
     pub fn count(&self) -> usize {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);

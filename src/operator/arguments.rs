@@ -20,6 +20,9 @@ pub struct OperatorArguments {
     /// Image of the operator, from which Jobs take the agent.
     #[arg(long, env = "OPERATOR_IMAGE")]
     pub image: String,
+    /// Backups that may work at the same time, in all namespaces together.
+    #[arg(long, env = "MAX_RUNNING_BACKUPS", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_running_backups: u32,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

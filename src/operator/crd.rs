@@ -4,7 +4,7 @@
 //! older `CustomResourceDefinition` the operator could write no status. A newer one is no problem, because unknown
 //! fields are read past. The schema is read from the API server's OpenAPI document, which needs no right of its own.
 
-use crate::api::API_VERSION;
+use crate::api::{API_VERSION, Kind};
 use crate::controller::call::{CallError, call};
 use kube::Client;
 use kube::api::GetParams;
@@ -12,13 +12,14 @@ use kube::core::Request;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Every field of the kind, one path on a line, without what is inside embedded Kubernetes types. To generate the
-/// schema anew at each start would cost 2 MiB of memory for as long as the process lives.
-const FIELDS: &str = include_str!("fields.txt");
+/// Every field of each kind, one path on a line, without what is inside embedded Kubernetes types. To generate the
+/// schemas anew at each start would cost 2 MiB of memory for as long as the process lives.
+const BACKUP_FIELDS: &str = include_str!("fields/graphbackup.txt");
+const SCHEDULE_FIELDS: &str = include_str!("fields/backupschedule.txt");
 /// Fields that a message names.
 const NAMED_MAX: usize = 5;
 
-/// The API server's OpenAPI document of one group and version; all but this kind's schema is skipped while it is read.
+/// The API server's OpenAPI document of one group and version; all but the schemas of our kinds is skipped while it is read.
 #[derive(Deserialize)]
 struct Document {
     components: Components,
@@ -33,6 +34,8 @@ struct Components {
 struct Schemas {
     #[serde(rename = "dev.graphbackup.v1alpha1.GraphBackup")]
     graph_backup: Option<Schema>,
+    #[serde(rename = "dev.graphbackup.v1alpha1.BackupSchedule")]
+    backup_schedule: Option<Schema>,
 }
 
 /// The names of the fields in a schema.
@@ -54,21 +57,26 @@ pub async fn problem(client: &Client) -> Result<Option<String>, CallError> {
         client.request::<Document>(request).await
     };
     let served = call("read the OpenAPI document", served).await?;
-    let Some(schema) = served.components.schemas.graph_backup else {
-        return Ok(Some("the API server does not serve GraphBackup yet".to_owned()));
-    };
-    Ok(missing(&schema).map(|fields| {
+    let schemas = served.components.schemas;
+    let backups = problem_of(schemas.graph_backup.as_ref(), Kind::GraphBackup, BACKUP_FIELDS);
+    Ok(backups.or_else(|| problem_of(schemas.backup_schedule.as_ref(), Kind::BackupSchedule, SCHEDULE_FIELDS)))
+}
+
+fn problem_of(served: Option<&Schema>, kind: Kind, fields: &str) -> Option<String> {
+    let Some(schema) = served else { return Some(format!("the API server does not serve {kind} yet")) };
+    missing(schema, fields).map(|fields| {
         format!(
-            "the CustomResourceDefinition graphbackups.graphbackup.dev is older than this operator: it lacks {fields}; \
-             apply the one of version {}",
+            "the CustomResourceDefinition {}.graphbackup.dev is older than this operator: it lacks {fields}; apply the \
+             one of version {}",
+            kind.plural(),
             env!("CARGO_PKG_VERSION")
         )
-    }))
+    })
 }
 
 /// The fields of this version that a served schema lacks, in words.
-fn missing(served: &Schema) -> Option<String> {
-    let missing: Vec<&str> = FIELDS.lines().filter(|field| !has(served, field)).collect();
+fn missing(served: &Schema, fields: &str) -> Option<String> {
+    let missing: Vec<&str> = fields.lines().filter(|field| !has(served, field)).collect();
     // The fields inside one that is missing are missing, too.
     let is_inside = |field: &str| missing.iter().any(|outer| field.strip_prefix(outer).is_some_and(is_below));
     let missing: Vec<&str> = missing.iter().copied().filter(|field| !is_inside(field)).collect();
@@ -106,15 +114,15 @@ fn has(served: &Schema, field: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::GraphBackup;
+    use crate::api::{BackupSchedule, GraphBackup};
     use kube::CustomResourceExt;
 
     /// Embedded Kubernetes types: their fields are not ours.
     const FOREIGN: [&str; 7] =
         ["affinity", "conditions", "env", "imagePullSecrets", "resources", "securityContext", "tolerations"];
 
-    fn own() -> Schema {
-        let crd = serde_json::to_value(GraphBackup::crd()).unwrap();
+    fn own<K: CustomResourceExt>() -> Schema {
+        let crd = serde_json::to_value(K::crd()).unwrap();
         Schema::deserialize(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]).unwrap()
     }
 
@@ -133,41 +141,53 @@ mod tests {
         }
     }
 
-    /// Writes the file with `UPDATE_FIELDS=1`.
-    #[test]
-    fn the_list_has_every_field_of_the_schema() {
-        let own = own();
+    fn listed<K: CustomResourceExt>() -> String {
+        let own = own::<K>();
         let mut listed = String::new();
         for part in ["spec", "status"] {
             fields(part, &own.properties[part], &mut listed);
         }
+        listed
+    }
+
+    /// Writes the files with `UPDATE_FIELDS=1`.
+    #[test]
+    fn the_lists_have_every_field_of_the_schemas() {
+        let lists = [
+            ("graphbackup", listed::<GraphBackup>(), BACKUP_FIELDS),
+            ("backupschedule", listed::<BackupSchedule>(), SCHEDULE_FIELDS),
+        ];
         if std::env::var_os("UPDATE_FIELDS").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/operator/fields.txt");
-            std::fs::write(path, &listed).unwrap();
+            for (name, listed, _) in &lists {
+                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/operator/fields");
+                std::fs::write(format!("{folder}/{name}.txt"), listed).unwrap();
+            }
         }
-        assert_eq!(listed, FIELDS, "run the test with UPDATE_FIELDS=1");
+        for (_, listed, committed) in lists {
+            assert!(listed == committed, "run the test with UPDATE_FIELDS=1");
+        }
     }
 
     #[test]
     fn the_crd_of_this_version_lacks_nothing_and_a_newer_one_neither() {
-        let mut newer = own();
-        assert_eq!(missing(&newer), None);
+        let mut newer = own::<GraphBackup>();
+        assert_eq!(missing(&newer, BACKUP_FIELDS), None);
         let status = newer.properties.get_mut("status").unwrap();
         status.properties.insert("newer".to_owned(), Schema::default());
-        assert_eq!(missing(&newer), None);
+        assert_eq!(missing(&newer, BACKUP_FIELDS), None);
     }
 
     #[test]
     fn what_an_older_crd_lacks_is_named() {
-        let mut older = own();
+        let mut older = own::<GraphBackup>();
         let status = &mut older.properties.get_mut("status").unwrap().properties;
         status.remove("adoption").unwrap();
         let attempts = status.get_mut("attempts").unwrap().items.as_mut().unwrap();
         attempts.properties.remove("mastership").unwrap();
-        assert_eq!(missing(&older).as_deref(), Some("status.adoption, status.attempts[].mastership"));
-        let mut oldest = own();
+        assert_eq!(missing(&older, BACKUP_FIELDS).as_deref(), Some("status.adoption, status.attempts[].mastership"));
+        let mut oldest = own::<GraphBackup>();
         oldest.properties.get_mut("spec").unwrap().properties.clear();
-        let said = missing(&oldest).unwrap();
+        let said = missing(&oldest, BACKUP_FIELDS).unwrap();
         assert!(said.contains("spec.") && said.ends_with("more"), "{said}");
     }
 }

@@ -4,8 +4,8 @@ use super::OperatorArguments;
 use super::arguments::MixedScope;
 use super::crd;
 use super::http::{Readiness, Told, serve};
-use super::leadership::Leadership;
-use crate::api::GraphBackup;
+use super::leadership::{Leadership, Leading};
+use crate::api::{BackupSchedule, GraphBackup};
 use crate::backup::controller::{self, Context};
 use crate::backup::watches::KnownBackups;
 use crate::controller::call::{CallError, call};
@@ -14,10 +14,15 @@ use crate::controller::pace::Pace;
 use crate::controller::store::Scope;
 use crate::controller::watch::Watches;
 use crate::discovery::Network;
+use crate::schedule;
+use crate::schedule::watches::KnownSchedules;
 use chrono::Utc;
 use futures::future::{self, Either};
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::ListParams;
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, Resource};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,7 +85,8 @@ async fn lead_and_work(
     let mut leadership = Leadership::new(client.clone(), &arguments.namespace, arguments.name.clone());
     let stop = Box::pin(stop);
     let start = async {
-        wait_for_kind(&client, &scopes, &told.readiness).await;
+        wait_for_kind::<GraphBackup>(&client, &scopes, &told.readiness).await;
+        wait_for_kind::<BackupSchedule>(&client, &scopes, &told.readiness).await;
         wait_for_crd(&client, &told.readiness).await;
         told.readiness.ready();
         leadership.acquire().await;
@@ -89,32 +95,7 @@ async fn lead_and_work(
     tracing::info!(?scopes, "leading");
     told.metrics.leads(true);
     let (end, _) = watch::channel(false);
-    let leading = leadership.leading();
-    let backups = KnownBackups::default();
-    let context = {
-        let (client, metrics, points) = (client.clone(), Arc::clone(&told.metrics), Arc::clone(&backups.store));
-        move |namespace: &str| {
-            let leading = leading.clone();
-            Context {
-                client: client.clone(),
-                discovery: Arc::new(Network::in_namespace(namespace)),
-                locks: ClusterLocks::new(client.clone(), arguments.namespace.clone()),
-                points: points.clone(),
-                clock: Arc::new(Utc::now),
-                operator_image: arguments.image.clone(),
-                instance: arguments.name.clone(),
-                leading: Arc::new(move || leading.now()),
-                metrics: Arc::clone(&metrics),
-                pace: Pace::default(),
-            }
-        }
-    };
-    let watches = Watches::new(client, scopes, Arc::clone(&told.watches));
-    let mut ended = end.subscribe();
-    let shutdown = async move {
-        let _ = ended.wait_for(|ended| *ended).await;
-    };
-    let mut controllers = Box::pin(controller::run(backups, &watches, context, shutdown));
+    let mut controllers = Box::pin(work(client, arguments, scopes, &told, leadership.leading(), end.subscribe()));
     let held = Box::pin(leadership.hold());
     let outcome = tokio::select! {
         () = stop => Ok(()),
@@ -132,6 +113,61 @@ async fn lead_and_work(
     outcome
 }
 
+/// Runs the controllers until `end` says so, then lets running passes end.
+async fn work(
+    client: Client,
+    arguments: OperatorArguments,
+    scopes: Vec<Scope>,
+    told: &Told,
+    leading: Leading,
+    end: watch::Receiver<bool>,
+) {
+    let mut backups = KnownBackups::new(arguments.max_running_backups as usize);
+    let schedules = KnownSchedules::listening_to(&mut backups);
+    let locks = ClusterLocks::new(client.clone(), arguments.namespace.clone());
+    let leading: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || leading.now());
+    let scheduling = schedule::controller::Context {
+        client: client.clone(),
+        locks: locks.clone(),
+        backups: backups.store.clone(),
+        operator_image: arguments.image.clone(),
+        clock: Arc::new(Utc::now),
+        instance: arguments.name.clone(),
+        leading: Arc::clone(&leading),
+        metrics: Arc::clone(&told.metrics),
+        pace: Arc::default(),
+    };
+    let context = {
+        let (client, metrics, points) = (client.clone(), Arc::clone(&told.metrics), Arc::clone(&backups.store));
+        let limit = Arc::clone(&backups.limit);
+        move |namespace: &str| Context {
+            client: client.clone(),
+            discovery: Arc::new(Network::in_namespace(namespace)),
+            locks: locks.clone(),
+            points: points.clone(),
+            clock: Arc::new(Utc::now),
+            operator_image: arguments.image.clone(),
+            instance: arguments.name.clone(),
+            leading: Arc::clone(&leading),
+            metrics: Arc::clone(&metrics),
+            pace: Pace::default(),
+            limit: Arc::clone(&limit),
+        }
+    };
+    let watches = Watches::new(client, scopes, Arc::clone(&told.watches));
+    let shutdown = || {
+        let mut end = end.clone();
+        async move {
+            let _ = end.wait_for(|ended| *ended).await;
+        }
+    };
+    future::join(
+        controller::run(backups, &watches, context, shutdown()),
+        schedule::controller::run(schedules, &watches, scheduling, shutdown()),
+    )
+    .await;
+}
+
 /// Waits until the `CustomResourceDefinition` has every field of this version, and says what it lacks.
 async fn wait_for_crd(client: &Client, readiness: &Readiness) {
     loop {
@@ -146,22 +182,24 @@ async fn wait_for_crd(client: &Client, readiness: &Readiness) {
     }
 }
 
-/// Waits until the kind can be read in one scope, and says what is missing. The watches see to the others: a namespace
+/// Waits until a kind can be read in one scope, and says what is missing. The watches see to the others: a namespace
 /// that is gone holds up no other one.
-async fn wait_for_kind(client: &Client, scopes: &[Scope], readiness: &Readiness) {
+async fn wait_for_kind<K>(client: &Client, scopes: &[Scope], readiness: &Readiness)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let definition = format!("{}.{}", K::plural(&()), K::group(&()));
     loop {
         let mut missing = "no namespace is watched".to_owned();
         for scope in scopes {
-            let backups: Api<GraphBackup> = match scope {
+            let objects: Api<K> = match scope {
                 Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
                 Scope::Cluster => Api::all(client.clone()),
             };
-            missing = match call("list GraphBackups", backups.list_metadata(&ListParams::default().limit(1))).await {
+            missing = match call("list a kind", objects.list_metadata(&ListParams::default().limit(1))).await {
                 Ok(_) => return,
-                Err(CallError::NotFound { .. }) => {
-                    "the CustomResourceDefinition graphbackups.graphbackup.dev is missing".to_owned()
-                }
-                Err(error) => format!("{scope}: {error}"),
+                Err(CallError::NotFound { .. }) => format!("the CustomResourceDefinition {definition} is missing"),
+                Err(error) => format!("{scope}, {definition}: {error}"),
             };
         }
         tracing::warn!(%missing, "not ready");

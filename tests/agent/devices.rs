@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Whether this test can run. Without root it is left out, and says so; in CI that is a failure.
-fn is_root(what: &str) -> bool {
+pub fn is_root(what: &str) -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
@@ -23,19 +23,33 @@ fn is_root(what: &str) -> bool {
     false
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Something that is mounted until this is dropped.
-struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
     /// A file system in memory.
-    fn tmpfs(at: &Path, mib: u32) -> Self {
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", at.to_str().unwrap()]);
+    pub fn tmpfs(at: &Path, mib: u32) -> Self {
+        Self::tmpfs_with(at, &format!("size={mib}m"))
+    }
+
+    /// The same with these options.
+    pub fn tmpfs_with(at: &Path, options: &str) -> Self {
+        run("mount", &["-t", "tmpfs", "-o", options, "tmpfs", at.to_str().unwrap()]);
         Self(at.to_owned())
+    }
+
+    /// A folder that can only be read.
+    pub fn read_only(at: &Path) -> Self {
+        let at = at.to_str().unwrap();
+        run("mount", &["--bind", at, at]);
+        let mounted = Self(at.into());
+        run("mount", &["-o", "remount,bind,ro", at]);
+        mounted
     }
 
     /// A file system made by `mkfs` with its options, on a sparse file of so many MiB.

@@ -15,6 +15,7 @@ mod agent;
 mod boot;
 mod cold;
 mod devices;
+mod drill;
 mod incremental;
 mod killed;
 mod log;

@@ -5,7 +5,7 @@ use crate::member::Member;
 use graph_backup_operator::agent::store::manifest::Manifest;
 use graph_backup_operator::api::{Endpoint, Mastership, ProbeMark, StoreId, Verification};
 use graph_backup_operator::api::{Kind, Owner};
-use graph_backup_operator::contract::task::{BackupRun, InspectRun, Place, Plan, PruneRun};
+use graph_backup_operator::contract::task::{BackupRun, DrillRun, InspectRun, Place, Plan, PruneRun};
 use graph_backup_operator::discovery::SourceUri;
 use serde::Serialize;
 use std::fs;
@@ -156,6 +156,17 @@ impl Scene {
     pub fn prune(&self) -> Outcome {
         let run = PruneRun { owner: self.run.owner.clone(), places: vec![self.run.place.clone()] };
         self.spawn("prune", "prune-pod", &run).finish()
+    }
+
+    /// Starts `agent drill`.
+    pub fn start_drill(&self, run: &DrillRun) -> Running {
+        self.spawn("drill", "drill-pod", run)
+    }
+
+    /// The same by a command that ends with the program.
+    pub fn start_drill_through(&self, command: &[String], run: &DrillRun) -> Running {
+        let verdict = self.path("verdict-drill-pod");
+        Running::start_through(command, "drill", "drill-pod", run, &self.path("target"), &verdict)
     }
 
     fn spawn(&self, what: &str, pod: &str, run: &impl Serialize) -> Running {

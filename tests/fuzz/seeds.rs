@@ -5,7 +5,7 @@ use graph_backup_operator::agent::store::digest;
 use graph_backup_operator::agent::store::manifest::Manifest;
 use graph_backup_operator::api::Reason;
 use graph_backup_operator::contract::failure::Failure;
-use graph_backup_operator::contract::verdict::{Published, Verdict};
+use graph_backup_operator::contract::verdict::{Drilled, Published, Verdict};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -102,12 +102,25 @@ pub fn verdict() -> Vec<Vec<u8>> {
         let digest = digest::labelled(manifest.to_string().as_bytes());
         serde_json::from_value::<Manifest>(manifest).unwrap().published(digest, true)
     });
+    let drilled = Verdict::Drilled(Box::new(Drilled {
+        manifest_digest: full.manifest_digest.clone(),
+        store_id: full.store_id,
+        last_transaction: full.last_transaction,
+        files: full.files,
+        bytes: full.bytes,
+        copy_seconds: 61,
+        open_seconds: 9,
+        total_seconds: 71,
+        nodes: Some(7),
+        relationships: None,
+        finished: full.data_to,
+    }));
     // Two that the types can hold and no object can.
     let deep = Published { depth: u32::MAX, ..incremental.clone() };
     let late = Published { data_to: "+10000-01-01T00:00:00Z".parse().unwrap(), ..full.clone() };
     let points = [full, incremental, deep, late].map(|point| Verdict::Published(Box::new(point)));
     let failed = Verdict::Failed(Failure::new(Reason::TargetFull, "free space on the target claim"));
-    points.iter().chain([&failed, &Verdict::Pruned, &Verdict::Ready]).map(report::encode).collect()
+    points.iter().chain([&failed, &Verdict::Pruned, &Verdict::Ready, &drilled]).map(report::encode).collect()
 }
 
 pub fn tool_output() -> Vec<Vec<u8>> {

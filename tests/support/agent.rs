@@ -4,7 +4,7 @@
 use graph_backup_operator::api::Reason;
 use graph_backup_operator::contract::failure::Failure;
 use graph_backup_operator::contract::task::{POD_UID_VARIABLE, RUN_VARIABLE};
-use graph_backup_operator::contract::verdict::{MESSAGE_BYTES_MAX, Published, Verdict};
+use graph_backup_operator::contract::verdict::{Drilled, MESSAGE_BYTES_MAX, Published, Verdict};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
@@ -34,7 +34,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the agent in a pod with this UID. The volume of a stopped member is `source`, beside the target.
+    /// Starts the agent in a pod with this UID. The volume of a stopped member is `source`, beside the target, and
+    /// that of a drill `scratch`.
     pub fn start(what: &str, pod: &str, run: &impl Serialize, target: &Path, verdict: &Path) -> Self {
         Self::start_through(&[program()], what, pod, run, target, verdict)
     }
@@ -54,6 +55,8 @@ impl Running {
             .arg(target)
             .arg("--source")
             .arg(target.with_file_name("source"))
+            .arg("--scratch")
+            .arg(target.with_file_name("scratch"))
             .arg("--verdict")
             .arg(verdict)
             .env(RUN_VARIABLE, serde_json::to_string(run).unwrap())
@@ -163,7 +166,7 @@ impl Outcome {
     #[track_caller]
     pub fn published(self) -> Published {
         match self.verdict {
-            Verdict::Pruned | Verdict::Ready => panic!("it answered another question"),
+            Verdict::Pruned | Verdict::Ready | Verdict::Drilled(_) => panic!("it answered another question"),
             Verdict::Published(published) => {
                 assert_eq!(self.status.code(), Some(0));
                 *published
@@ -195,6 +198,18 @@ impl Outcome {
     #[track_caller]
     pub fn pruned(self) {
         assert_eq!((self.verdict, self.status.code()), (Verdict::Pruned, Some(0)));
+    }
+
+    /// What a drill found out; panics with the failure if it is none.
+    #[track_caller]
+    pub fn drilled(self) -> Drilled {
+        match self.verdict {
+            Verdict::Drilled(drilled) => {
+                assert_eq!(self.status.code(), Some(0));
+                *drilled
+            }
+            other => panic!("{other:?}\n{:#?}", self.log),
+        }
     }
 
     /// The lines that the tool wrote to a stream.

@@ -1,11 +1,12 @@
 //! Copying a store: the tool changes what it works on, the engine what it opens, and points never change.
 //!
 //! Each file is cloned (`FICLONE`): both share their blocks until either is written. Where the file system
-//! cannot, the bytes are copied; holes stay holes.
+//! cannot, the bytes are copied; holes stay holes. A drill never clones: it reads every byte.
 
 use crate::agent::progress::{self, Meter, Step, start};
 use crate::agent::stop::{Stop, StopCause};
-use crate::agent::store::files::{self, Listing};
+use crate::agent::store::digest::Digest;
+use crate::agent::store::files::{self, Listing, Purpose};
 use crate::agent::volume::io_kind;
 use crate::agent::volume::space;
 use crate::api::{CopiedBy, Reason};
@@ -22,7 +23,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// Copies the store of `bytes` bytes to `to`, which is not there yet, for somebody who writes to what he opens.
 pub fn scratch(store: &Path, to: &Path, bytes: u64, stop: &Stop) -> Result<(), Failure> {
     let _step = start(Step::Scratch);
-    DirBuilder::new().mode(0o770).create(to).map_err(|error| cannot("make", &to.display().to_string(), &error))?;
+    let to = Destination::on_target(to);
+    to.make()?;
     let origin = Origin {
         step: Step::Scratch,
         store,
@@ -36,7 +38,7 @@ pub fn scratch(store: &Path, to: &Path, bytes: u64, stop: &Stop) -> Result<(), F
             Failure::new(Reason::VerificationFailed, problem)
         },
     };
-    copy_files(&files::list(store)?, &origin, to, stop).map(drop)
+    copy_files(&files::list(store)?, &origin, to.folder, stop).map(drop)
 }
 
 /// A store that is copied.
@@ -50,14 +52,68 @@ pub struct Origin<'a> {
     /// What messages call it.
     pub name: &'a str,
     /// The failure that follows when it cannot be read because of this error. The text completes a sentence.
-    pub unreadable: &'a dyn Fn(&str, &io::Error) -> Failure,
+    pub unreadable: &'a (dyn Fn(&str, &io::Error) -> Failure + Sync),
+}
+
+impl Origin<'_> {
+    fn open(&self, path: &str) -> Result<File, Failure> {
+        files::open(&self.store.join(path)).map_err(|error| self.cannot_read(path, &error))
+    }
+
+    fn cannot_read(&self, path: &str, error: &io::Error) -> Failure {
+        (self.unreadable)(&format!("cannot be read: {path}: {error}"), error)
+    }
+}
+
+/// Where a store is copied to.
+pub struct Destination<'a> {
+    /// Folder of the copy.
+    pub folder: &'a Path,
+    /// The failure that follows when something there cannot be done because of this error. The text says what, such as
+    /// "cannot make neostore".
+    pub unwritable: &'a (dyn Fn(&str, &io::Error) -> Failure + Sync),
+}
+
+impl<'a> Destination<'a> {
+    fn on_target(folder: &'a Path) -> Self {
+        Self {
+            folder,
+            unwritable: &|problem, error| {
+                io_kind::target_failure(&format!("{problem} for a copy on the target: {error}"), error)
+            },
+        }
+    }
+
+    /// Makes the folder itself, which is not there yet.
+    pub fn make(&self) -> Result<(), Failure> {
+        self.make_folder(self.folder)
+    }
+
+    fn make_folder(&self, path: &Path) -> Result<(), Failure> {
+        let made = DirBuilder::new().mode(0o770).create(path);
+        made.map_err(|error| self.cannot("make", &path.display().to_string(), &error))
+    }
+
+    fn make_folders(&self, listing: &Listing) -> Result<(), Failure> {
+        // The first is the store itself, which is there.
+        listing.folders.iter().skip(1).try_for_each(|folder| self.make_folder(&self.folder.join(folder)))
+    }
+
+    fn create(&self, path: &str) -> Result<File, Failure> {
+        create(&self.folder.join(path)).map_err(|error| self.cannot("make", path, &error))
+    }
+
+    fn cannot(&self, action: &str, path: &str, error: &io::Error) -> Failure {
+        (self.unwritable)(&format!("cannot {action} {path}"), error)
+    }
 }
 
 /// Copies the files of a store into the empty folder `to`, and says how.
 ///
 /// A plain copy begins only if the target has room for all of it.
 pub fn copy_files(listing: &Listing, origin: &Origin<'_>, to: &Path, stop: &Stop) -> Result<CopiedBy, Failure> {
-    make_folders(listing, to)?;
+    let to = Destination::on_target(to);
+    to.make_folders(listing)?;
     let mut by = CopiedBy::Reflink;
     let meter = Meter::new(origin.step, origin.bytes);
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -65,15 +121,14 @@ pub fn copy_files(listing: &Listing, origin: &Origin<'_>, to: &Path, stop: &Stop
         if let Some(cause) = stop.cause() {
             return Err(cause.into());
         }
-        let source = files::open(&origin.store.join(path))
-            .map_err(|error| (origin.unreadable)(&format!("cannot be read: {path}: {error}"), &error))?;
-        let copy = create(&to.join(path))?;
-        if by == CopiedBy::Reflink && !clone(&copy, &source).map_err(|error| cannot("clone", path, &error))? {
-            space::require(to, origin.bytes, origin.name)?;
+        let (source, copy) = (origin.open(path)?, to.create(path)?);
+        if by == CopiedBy::Reflink && !clone(&copy, &source).map_err(|error| to.cannot("clone", path, &error))? {
+            space::require(to.folder, origin.bytes, origin.name)?;
             by = CopiedBy::Copy;
         }
         if by == CopiedBy::Copy {
-            copy_bytes(&source, &copy, *bytes, &mut buffer, stop).map_err(|error| explain(error, origin, path))?;
+            let copied = copy_bytes(&source, &copy, *bytes, &mut buffer, stop, None);
+            copied.map_err(|error| explain(error, origin, &to, path))?;
         }
         meter.add(*bytes);
     }
@@ -86,17 +141,37 @@ pub fn copy_files(listing: &Listing, origin: &Origin<'_>, to: &Path, stop: &Stop
     Ok(by)
 }
 
-fn make_folders(listing: &Listing, to: &Path) -> Result<(), Failure> {
-    // The first is the store itself, which is there.
-    for folder in listing.folders.iter().skip(1) {
-        DirBuilder::new().mode(0o770).create(to.join(folder)).map_err(|error| cannot("make", folder, &error))?;
-    }
-    Ok(())
+/// Copies the files of a store into an empty folder on another volume. Each byte is read once, from the device, and
+/// hashed on its way; `judge` gets the path and the digest of each file, and its failure ends the copying.
+pub fn copy_hashed(
+    listing: Listing,
+    origin: &Origin<'_>,
+    to: &Destination<'_>,
+    judge: &(dyn Fn(&str, &str) -> Result<(), Failure> + Sync),
+    stop: &Stop,
+) -> Result<(), Failure> {
+    to.make_folders(&listing)?;
+    let meter = Meter::new(origin.step, origin.bytes);
+    let copy_file = |path: String, bytes: u64, buffer: &mut [u8]| {
+        if let Some(cause) = stop.cause() {
+            return Err(cause.into());
+        }
+        let (source, copy) = (origin.open(&path)?, to.create(&path)?);
+        files::advise(&source, Purpose::Check);
+        let mut digest = Digest::new();
+        let mut see = |piece: &[u8]| {
+            digest.update(piece);
+            meter.add(piece.len() as u64);
+        };
+        let copied = copy_bytes(&source, &copy, bytes, buffer, stop, Some(&mut see));
+        copied.map_err(|error| explain(error, origin, to, &path))?;
+        judge(&path, &digest.finish())
+    };
+    files::on_threads(listing.files, copy_file).map(drop)
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o660).open(path);
-    file.map_err(|error| cannot("make", &path.display().to_string(), &error))
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o660).open(path)
 }
 
 /// Lets `copy` share the blocks of `source`; false where the file system cannot.
@@ -115,36 +190,66 @@ enum CopyError {
     Stopped(StopCause),
 }
 
-fn explain(error: CopyError, origin: &Origin<'_>, path: &str) -> Failure {
+fn explain(error: CopyError, origin: &Origin<'_>, to: &Destination<'_>, path: &str) -> Failure {
     match error {
-        CopyError::Read(error) => (origin.unreadable)(&format!("cannot be read: {path}: {error}"), &error),
-        CopyError::Write(error) => cannot("copy", path, &error),
+        CopyError::Read(error) => origin.cannot_read(path, &error),
+        CopyError::Write(error) => to.cannot("copy", path, &error),
         CopyError::Stopped(cause) => cause.into(),
     }
 }
 
-fn cannot(action: &str, path: &str, error: &io::Error) -> Failure {
-    io_kind::target_failure(&format!("cannot {action} {path} for a copy on the target: {error}"), error)
-}
+/// Gets what is copied, piece by piece.
+type See<'a> = dyn FnMut(&[u8]) + 'a;
 
-/// Copies `bytes` bytes, data only: what is a hole in `source` is one in `copy`.
-fn copy_bytes(source: &File, copy: &File, bytes: u64, buffer: &mut [u8], stop: &Stop) -> Result<(), CopyError> {
+/// Copies `bytes` bytes, data only: what is a hole in `source` is one in `copy`. `see` gets all of them in their order,
+/// those of holes as zeros.
+fn copy_bytes(
+    source: &File,
+    copy: &File,
+    bytes: u64,
+    buffer: &mut [u8],
+    stop: &Stop,
+    mut see: Option<&mut See<'_>>,
+) -> Result<(), CopyError> {
     let mut at = 0;
-    while let Some((start, end)) = next_data(source, at, bytes).map_err(CopyError::Read)? {
+    while at < bytes {
+        // Nothing but a hole is left where there are no more data.
+        let (start, end) = next_data(source, at, bytes).map_err(CopyError::Read)?.unwrap_or((bytes, bytes));
+        if let Some(see) = &mut see {
+            see_hole(start - at, buffer, stop, *see)?;
+        }
         at = start;
         while at < end {
-            if let Some(cause) = stop.cause() {
-                return Err(CopyError::Stopped(cause));
-            }
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let piece = &mut buffer[..wanted];
+            let piece = next_piece(end - at, buffer, stop)?;
             read_twice(source, piece, at).map_err(CopyError::Read)?;
+            if let Some(see) = &mut see {
+                see(piece);
+            }
             copy.write_all_at(piece, at).map_err(CopyError::Write)?;
-            at += wanted as u64;
+            at += piece.len() as u64;
         }
     }
     // For a hole at the end.
     copy.set_len(bytes).map_err(CopyError::Write)
+}
+
+/// So much of the buffer as is left to do, unless the run has to end.
+fn next_piece<'a>(left: u64, buffer: &'a mut [u8], stop: &Stop) -> Result<&'a mut [u8], CopyError> {
+    if let Some(cause) = stop.cause() {
+        return Err(CopyError::Stopped(cause));
+    }
+    let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+    Ok(&mut buffer[..wanted])
+}
+
+fn see_hole(mut left: u64, buffer: &mut [u8], stop: &Stop, see: &mut See<'_>) -> Result<(), CopyError> {
+    while left > 0 {
+        let piece = next_piece(left, buffer, stop)?;
+        piece.fill(0);
+        see(piece);
+        left -= piece.len() as u64;
+    }
+    Ok(())
 }
 
 /// What a device cannot read once it may read the second time.
@@ -183,7 +288,10 @@ mod tests {
         let path = folder.path().join("copy");
         let bytes = fs::metadata(source).unwrap().len();
         let copy = create(&path).unwrap();
-        copy_bytes(&File::open(source).unwrap(), &copy, bytes, &mut vec![0; BUFFER_BYTES], &Stop::never()).unwrap();
+        let (file, buffer, mut seen) = (File::open(source).unwrap(), &mut vec![0; BUFFER_BYTES], Vec::new());
+        let mut see = |piece: &[u8]| seen.extend_from_slice(piece);
+        copy_bytes(&file, &copy, bytes, buffer, &Stop::never(), Some(&mut see)).unwrap();
+        assert!(seen == fs::read(source).unwrap(), "holes and data are seen as they are read");
         assert!(fs::metadata(&path).unwrap().blocks() <= fs::metadata(source).unwrap().blocks() + 8);
         fs::read(&path).unwrap()
     }
@@ -212,7 +320,10 @@ mod tests {
         let source = File::open(folder.path().join("source")).unwrap();
         let copy = create(&folder.path().join("copy")).unwrap();
         let stop = Stop::at_once(StopCause::Signal(Signal::TERM));
-        assert!(matches!(copy_bytes(&source, &copy, 1, &mut [0; 8], &stop), Err(CopyError::Stopped(_))));
+        let copied = |bytes| copy_bytes(&source, &copy, bytes, &mut [0; 8], &stop, None);
+        assert!(matches!(copied(1), Err(CopyError::Stopped(_))));
+        let hole = see_hole(1 << 50, &mut [0; 8], &stop, &mut |_| {});
+        assert!(matches!(hole, Err(CopyError::Stopped(_))));
     }
 
     #[test]

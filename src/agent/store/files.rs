@@ -162,21 +162,43 @@ pub fn tree_digest(files: &[FileRecord]) -> String {
 
 /// The first difference between what a manifest says and what is there, in words; both sorted by path.
 pub fn difference(expected: &[FileRecord], found: &[FileRecord]) -> Option<String> {
-    let mut found = found.iter();
+    fn whole(file: &FileRecord) -> (&str, u64, &str) {
+        (&file.path, file.bytes, &file.sha256)
+    }
+    first_difference(expected.iter().map(whole), found.iter().map(whole))
+}
+
+/// The same before any file was read: names and sizes only.
+pub fn difference_unread(expected: &[FileRecord], found: &Listing) -> Option<String> {
+    let expected = expected.iter().map(|file| (file.path.as_str(), file.bytes, ""));
+    first_difference(expected, found.files.iter().map(|(path, bytes)| (path.as_str(), *bytes, "")))
+}
+
+/// Of each file: path, size, and digest.
+fn first_difference<'a>(
+    expected: impl Iterator<Item = (&'a str, u64, &'a str)>,
+    mut found: impl Iterator<Item = (&'a str, u64, &'a str)>,
+) -> Option<String> {
     for expected in expected {
+        let (expected_path, expected_bytes, _) = expected;
         match found.next() {
             Some(file) if file == expected => {}
-            Some(file) if file.path == expected.path && file.bytes == expected.bytes => {
-                return Some(format!("{} has other content", file.path));
+            Some((path, bytes, _)) if path == expected_path && bytes == expected_bytes => {
+                return Some(has_other_content(path));
             }
-            Some(file) if file.path == expected.path => {
-                return Some(format!("{} has {} bytes instead of {}", file.path, file.bytes, expected.bytes));
+            Some((path, bytes, _)) if path == expected_path => {
+                return Some(format!("{path} has {bytes} bytes instead of {expected_bytes}"));
             }
-            Some(file) if file.path < expected.path => return Some(format!("{} should not be there", file.path)),
-            _ => return Some(format!("{} is missing", expected.path)),
+            Some((path, ..)) if path < expected_path => return Some(format!("{path} should not be there")),
+            _ => return Some(format!("{expected_path} is missing")),
         }
     }
-    found.next().map(|file| format!("{} should not be there", file.path))
+    found.next().map(|(path, ..)| format!("{path} should not be there"))
+}
+
+/// What is said of a file whose digest is not the manifest's.
+pub fn has_other_content(path: &str) -> String {
+    format!("{path} has other content")
 }
 
 /// Sum of the sizes of those files in `now` that are in `before` with the same content; both sorted by path.
@@ -231,30 +253,43 @@ fn list_folder(store: &Path, folder: &str, listing: &mut Listing) -> Result<(), 
     Ok(())
 }
 
-/// Hashes on [`THREADS`] threads, each of which takes the next file when it has done one. The paths are moved, not copied:
-/// a store may have 200,000 of them.
 fn hash_all(
     store: &Path,
-    mut files: Vec<(String, u64)>,
+    files: Vec<(String, u64)>,
     purpose: Purpose,
     stop: &Stop,
 ) -> Result<Vec<FileRecord>, TreeError> {
     let meter = Meter::new(purpose.step(), files.iter().map(|(_, bytes)| bytes).sum());
+    let mut records = on_threads(files, |path, bytes, buffer| {
+        let sha256 = hash_file(&store.join(&path), bytes, purpose, buffer, &meter, stop)?;
+        Ok::<_, TreeError>(FileRecord { path, bytes, sha256 })
+    })?;
+    records.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(records)
+}
+
+/// Works through files, each with its path and size, on [`THREADS`] threads, each of which takes the next file when it has
+/// done one, and has a buffer. The first failure ends it. The results come in any order. The paths are moved, not copied:
+/// a store may have 200,000 of them.
+pub fn on_threads<T: Send, E: Send>(
+    mut files: Vec<(String, u64)>,
+    work: impl Fn(String, u64, &mut [u8]) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
     // The largest first, or it keeps one thread busy at the end while the other has nothing left to do.
     files.sort_unstable_by_key(|(_, bytes)| *bytes);
     let results = Mutex::new(Vec::with_capacity(files.len()));
     let files = Mutex::new(files);
     let take = || files.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let work = || -> Result<(), TreeError> {
+    let work = || -> Result<(), E> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some((path, bytes)) = take() {
-            let hashed = hash_file(&store.join(&path), bytes, purpose, &mut buffer, &meter, stop);
-            if hashed.is_err() {
+            let done = work(path, bytes, &mut buffer);
+            if done.is_err() {
                 // The others find nothing more to do.
                 files.lock().unwrap_or_else(PoisonError::into_inner).clear();
             }
-            let record = FileRecord { path, bytes, sha256: hashed? };
-            results.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+            let done = done?;
+            results.lock().unwrap_or_else(PoisonError::into_inner).push(done);
         }
         Ok(())
     };
@@ -265,9 +300,7 @@ fn hash_all(
             Err(panic) => std::panic::resume_unwind(panic),
         })
     })?;
-    let mut records = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    records.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(records)
+    Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn hash_file(
@@ -320,8 +353,8 @@ pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
-/// Advice only: file systems that do not know it are read all the same.
-fn advise(file: &File, purpose: Purpose) {
+/// Tells the kernel how a file will be read. Advice only: file systems that do not know it are read all the same.
+pub fn advise(file: &File, purpose: Purpose) {
     if purpose != Purpose::Keep {
         // Clean pages go, so that the device (or the file server) is asked. What was not flushed yet stays.
         let _ = fadvise(file, 0, None, Advice::DontNeed);
@@ -450,5 +483,18 @@ mod tests {
         assert_eq!(with(1, record("b", 2, "xx")).as_deref(), Some("b has other content"));
         assert_eq!(with(1, record("b", 9, "bb")).as_deref(), Some("b has 9 bytes instead of 2"));
         assert_eq!(with(1, record("c", 2, "bb")).as_deref(), Some("b is missing"));
+    }
+
+    #[test]
+    fn before_a_file_is_read_its_name_and_its_size_can_differ() {
+        let all = [record("a", 1, "aa"), record("b", 2, "bb")];
+        let found = |files: &[(&str, u64)]| {
+            let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), *bytes)).collect();
+            difference_unread(&all, &Listing { files, folders: Vec::new() })
+        };
+        assert_eq!(found(&[("a", 1), ("b", 2)]), None);
+        assert_eq!(found(&[("a", 1)]).as_deref(), Some("b is missing"));
+        assert_eq!(found(&[("a", 1), ("b", 3)]).as_deref(), Some("b has 3 bytes instead of 2"));
+        assert_eq!(found(&[("a", 1), ("b", 2), ("c", 0)]).as_deref(), Some("c should not be there"));
     }
 }

@@ -7,7 +7,7 @@ use crate::agent::blocking::blocking;
 use crate::agent::progress::{Step, start};
 use crate::agent::stop::Stop;
 use crate::agent::store::files::{self, Purpose};
-use crate::agent::store::header;
+use crate::agent::store::header::{self, StoreHeader, StoreHeaderError};
 use crate::agent::store::manifest::{Manifest, STORE_FOLDER};
 use crate::agent::store::manifest_file;
 use crate::agent::store::seed;
@@ -93,16 +93,14 @@ fn look(run: &InspectRun, mount: &Path, stop: &Stop) -> Result<Published, Failur
 pub fn examine(folder: &Path, owner: Option<&Owner>, place: &Place, stop: &Stop) -> Result<Published, Failure> {
     let _step = start(Step::Verify);
     let (manifest, digest) = manifest_file::read(folder)?;
-    check_claims(&manifest, owner, place)?;
+    check_owner(&manifest, owner.map(|owner| owner.uid.as_str()), place)?;
+    check_claims(&manifest, place)?;
     let store = folder.join(STORE_FOLDER);
     let found = files::read(&store, Purpose::Check, stop)?;
     if let Some(difference) = files::difference(&manifest.files, &found) {
         return Err(unproved(&format!("the store does not agree with its manifest: {difference}")));
     }
-    let header = header::read(&store).map_err(|error| unproved(&error.to_string()))?;
-    if (header.store_id, header.last_transaction) != (manifest.store_id, manifest.last_transaction) {
-        return Err(unproved("the store's header does not agree with its manifest"));
-    }
+    check_header(&manifest, header::read(&store))?;
     let mut published = manifest.published(digest, true);
     if published.seed.is_none() {
         // Made before format 2. Its files have digests by now: what is wrong is told and not mended.
@@ -115,17 +113,35 @@ pub fn examine(folder: &Path, owner: Option<&Owner>, place: &Place, stop: &Stop)
     }
 }
 
-/// Holds what the manifest says against what was asked for, and against itself.
-fn check_claims(manifest: &Manifest, owner: Option<&Owner>, place: &Place) -> Result<(), Failure> {
-    if owner.is_some_and(|owner| manifest.owner.uid != owner.uid) {
-        return Err(Failure::new(
-            Reason::PointExists,
-            format!(
-                "the point {place} belongs to another GraphBackup, {}/{} with UID {}; move it away",
-                manifest.owner.namespace, manifest.owner.name, manifest.owner.uid
-            ),
-        ));
+/// Holds the header of the store, or of a copy of it, against the manifest.
+pub(super) fn check_header(
+    manifest: &Manifest,
+    read: Result<StoreHeader, StoreHeaderError>,
+) -> Result<StoreHeader, Failure> {
+    let header = read.map_err(|error| unproved(&error.to_string()))?;
+    if (header.store_id, header.last_transaction) == (manifest.store_id, manifest.last_transaction) {
+        Ok(header)
+    } else {
+        Err(unproved("the store's header does not agree with its manifest"))
     }
+}
+
+/// Whether the manifest names the object that was asked for, if one was.
+pub(super) fn check_owner(manifest: &Manifest, uid: Option<&str>, place: &Place) -> Result<(), Failure> {
+    if uid.is_none_or(|uid| manifest.owner.uid == uid) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::PointExists,
+        format!(
+            "the point {place} belongs to another GraphBackup, {}/{} with UID {}; move it away",
+            manifest.owner.namespace, manifest.owner.name, manifest.owner.uid
+        ),
+    ))
+}
+
+/// Holds what the manifest says against the place that was asked for, and against itself.
+pub(super) fn check_claims(manifest: &Manifest, place: &Place) -> Result<(), Failure> {
     let bytes = manifest.files.iter().map(|file| u128::from(file.bytes)).sum::<u128>();
     let claims = [
         (manifest.point == place.point, "it names another point"),
@@ -144,7 +160,8 @@ fn check_claims(manifest: &Manifest, owner: Option<&Owner>, place: &Place) -> Re
     }
 }
 
-fn unproved(problem: &str) -> Failure {
+/// The failure for a point that is not what it claims to be.
+pub(super) fn unproved(problem: &str) -> Failure {
     Failure::new(Reason::VerificationFailed, format!("{problem}; the copy cannot be trusted, take a new backup"))
 }
 

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub(super) mod cold;
+pub(super) mod drill;
 pub(super) mod earlier;
 pub mod inspect;
 pub(super) mod install;

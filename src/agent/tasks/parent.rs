@@ -70,9 +70,10 @@ impl Found {
     /// The store's files and folders, which must be those of the manifest: names and sizes, not contents.
     pub fn listing(&self) -> Result<Listing, Failure> {
         let listing = files::list(&self.store).map_err(|error| self.unreadable(error))?;
-        let expected = self.manifest.files.iter().map(|file| (file.path.as_str(), file.bytes));
-        let found = listing.files.iter().map(|(path, bytes)| (path.as_str(), *bytes));
-        if expected.eq(found) { Ok(listing) } else { Err(self.damaged("has other files than its manifest names")) }
+        match files::difference_unread(&self.manifest.files, &listing) {
+            None => Ok(listing),
+            Some(_) => Err(self.damaged("has other files than its manifest names")),
+        }
     }
 
     /// A failure to read the parent.

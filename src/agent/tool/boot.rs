@@ -1,4 +1,4 @@
-//! `verification: Boot`: the real engine opens a copy of the store, for an engine writes to what it opens.
+//! The real engine opens a copy of the store, for an engine writes to what it opens: `verification: Boot`, and drills.
 
 use crate::agent::blocking::blocking;
 use crate::agent::progress::Step;
@@ -28,13 +28,13 @@ const RELATIONSHIPS: &str = "NumberOfRelationshipIdsInUse";
 /// folder.
 pub async fn boot(partial: &Path, command: &[String], bytes: u64, stop: &Stop) -> Result<BootRecord, Failure> {
     let scratch = partial.join(SCRATCH_FOLDER);
-    let booted = run(partial, &scratch, command, bytes, stop).await;
+    let booted = copy_and_open(partial, &scratch, command, bytes, stop).await;
     let removed = blocking(move || Ok(target::remove_partial(&scratch)?)).await;
     let record = booted?;
     removed.map(|()| record)
 }
 
-async fn run(
+async fn copy_and_open(
     partial: &Path,
     scratch: &Path,
     command: &[String],
@@ -43,7 +43,12 @@ async fn run(
 ) -> Result<BootRecord, Failure> {
     let (store, copy, stopped) = (partial.join(STORE_FOLDER), scratch.to_owned(), stop.clone());
     blocking(move || copy::scratch(&store, &copy, bytes, &stopped)).await?;
-    let folder = scratch.to_string_lossy();
+    open(scratch, command, stop).await
+}
+
+/// Lets `command` open a store that it may write to. `{store}` in it becomes the store's folder.
+pub async fn open(store: &Path, command: &[String], stop: &Stop) -> Result<BootRecord, Failure> {
+    let folder = store.to_string_lossy();
     let command: Vec<String> = command.iter().map(|word| word.replace("{store}", &folder)).collect();
     let run = process::run(Step::Boot, &command, stop).await?;
     let seconds = (run.to - run.from).num_seconds();

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::api::{GraphBackup, GraphBackupStatus};
     use crate::backup::request::Request;
-    use crate::backup::testing::{at, backup, ended, job};
+    use crate::backup::testing::{at, backup, drilled, ended, job};
     use crate::backup::world::World;
     use crate::contract::failure::Failure;
     use serde_json::json;
@@ -193,7 +193,9 @@ mod tests {
         assert_eq!((note.reason, job), (Reason::TargetLocked, None));
         assert!(note.message.contains("Retain"), "{note:?}");
         assert!(of(60).1.is_some());
-        let Step::Remove(Removal::Failed { note, .. }) = decided(remains(ended(None)), 5) else { panic!() };
-        assert_eq!(note.reason, Reason::JobLost);
+        for other in [None, Some(Verdict::Ready), Some(drilled())] {
+            let Step::Remove(Removal::Failed { note, .. }) = decided(remains(ended(other)), 5) else { panic!() };
+            assert_eq!(note.reason, Reason::JobLost);
+        }
     }
 }

@@ -89,6 +89,15 @@ fn decide_start(pass: &Pass<'_>, candidate: Candidate, look_again: Duration) -> 
             Step::Wait(Waiting { reason: Reason::NoParent, message, look_again: PARENT_GRACE })
         };
     }
+    if let Some(places) = candidate.crowded {
+        return Step::Wait(Waiting {
+            reason: Reason::WaitingForCapacity,
+            message: format!(
+                "the operator runs {places} backups at once (maxRunningBackups), and this one has no turn yet"
+            ),
+            look_again: deadline_left(pass.backup, pass.status, pass.now).unwrap_or_default() + Duration::from_secs(1),
+        });
+    }
     Step::OpenAttempt { attempt: Box::new(next_attempt(pass, candidate)), take_lock }
 }
 

@@ -6,7 +6,7 @@ use crate::api::{
 };
 use crate::backup::status;
 use crate::backup::step::{Ending, Waiting};
-use crate::backup::testing::{STORE, Seen, UID, active, at, decided, ended, job, lingering};
+use crate::backup::testing::{STORE, Seen, UID, active, at, decided, drilled, ended, job, lingering};
 use crate::backup::validate::ValidBackup;
 use crate::backup::world::{Candidate, LockState, Prerequisites};
 use crate::contract::failure::Failure;
@@ -50,6 +50,7 @@ fn candidate(lock: LockState, parent: Option<Parent>) -> Seen {
             lock,
             parent,
             upcoming: None,
+            crowded: None,
         }))),
     }
 }
@@ -219,6 +220,16 @@ fn evidence_makes_success_and_nothing_else_does() {
 }
 
 #[test]
+fn a_verdict_for_another_task_is_no_evidence() {
+    for verdict in [Verdict::Pruned, Verdict::Ready, drilled()] {
+        let (step, status) = play(&started(), open(ended(verdict.clone())), at(9));
+        assert!(matches!(step, Step::CloseAttempt(_)), "{verdict:?}: {step:?}");
+        assert_eq!(status.attempts[0].reason.as_deref(), Some("AgentFailed"), "{verdict:?}");
+        assert!(status.point.is_none(), "{verdict:?}");
+    }
+}
+
+#[test]
 fn a_job_that_ended_without_a_verdict_asks_the_volume() {
     let (step, status) = play(&started(), open(ended(None)), at(9));
     assert!(matches!(step, Step::Inspect(_)), "{step:?}");
@@ -242,6 +253,7 @@ fn no_answer_is_no_evidence_of_absence() {
         ended(failed(Reason::Interrupted)),
         ended(failed(Reason::TargetNotWritable)),
         ended(Verdict::Ready),
+        ended(drilled()),
         JobState::Foreign,
     ];
     for inspect in silences {
@@ -511,13 +523,35 @@ fn without_a_parent_auto_copies_everything_and_incremental_fails_after_a_second_
 fn an_incremental_backup_waits_for_the_point_that_another_one_is_making() {
     let located = Located { store_id: STORE, mastership: mastership(15) };
     let upcoming = Some("GraphBackup graph/sunday".to_owned());
-    let candidate = Candidate { located, stopped: None, lock: LockState::NotObserved, parent: None, upcoming };
+    let candidate =
+        Candidate { located, stopped: None, lock: LockState::NotObserved, parent: None, upcoming, crowded: None };
     let met = Some(Prerequisites::Met(Box::new(candidate)));
     let world = Seen::Idle { leftover: None, member: None, missing: None, prerequisites: met };
     let seen = GraphBackupStatus { start_time: Some(at(0)), ..GraphBackupStatus::default() };
     let Step::Wait(waiting) = decided(&of_type(BackupType::Incremental), &seen, world, at(600)).step else { panic!() };
     assert_eq!(waiting.reason, Reason::WaitingForLock);
     assert!(waiting.message.starts_with("GraphBackup graph/sunday is using this cluster"), "{}", waiting.message);
+}
+
+#[test]
+fn a_backup_without_a_place_waits_for_its_turn_and_looks_again_at_its_deadline_only() {
+    let world = |crowded| {
+        let Seen::Idle { prerequisites: Some(Prerequisites::Met(candidate)), .. } = candidate(LockState::Free, None)
+        else {
+            unreachable!()
+        };
+        let candidate = Box::new(Candidate { crowded, ..*candidate });
+        let prerequisites = Some(Prerequisites::Met(candidate));
+        Seen::Idle { leftover: None, member: None, missing: None, prerequisites }
+    };
+    let seen = GraphBackupStatus { start_time: Some(at(0)), ..GraphBackupStatus::default() };
+    let of = |crowded| decided(&of_type(BackupType::Full), &seen, world(crowded), at(600)).step;
+    assert!(matches!(of(None), Step::OpenAttempt { .. }));
+    let Step::Wait(waiting) = of(Some(20)) else { panic!() };
+    assert_eq!(waiting.reason, Reason::WaitingForCapacity);
+    assert!(waiting.message.contains("20 backups at once"), "{}", waiting.message);
+    // Nothing of it is polled: a place brings a pass.
+    assert_eq!(waiting.look_again.as_secs(), 3600 - 600 + 1);
 }
 
 #[test]

@@ -149,20 +149,7 @@ fn clone(step: &Step) -> Step {
 }
 
 fn describe(effects: &[Effect<Refusal>]) -> String {
-    let words = effects.iter().map(|effect| match effect {
-        Effect::RequireUnchanged => "unchanged?".to_owned(),
-        Effect::TakeLock { .. } => "take lock".to_owned(),
-        Effect::ReleaseLocks => "release locks".to_owned(),
-        Effect::DeleteLock(_) => "delete lock".to_owned(),
-        Effect::CreateEvent(event) => format!("event {}", event.reason.as_deref().unwrap_or_default()),
-        Effect::RecordStatus(_) => "record".to_owned(),
-        Effect::ReplaceStatus(_) => "replace status".to_owned(),
-        Effect::SetFinalizers(_) => "set finalizers".to_owned(),
-        Effect::CreateJob { job, .. } => format!("create {}", job.metadata.name.as_deref().unwrap_or_default()),
-        Effect::DeleteJob(job) => format!("delete {}", job.name),
-        Effect::Scale { .. } => "scale".to_owned(),
-    });
-    words.collect::<Vec<_>>().join(", ")
+    effects.iter().map(Effect::words).collect::<Vec<_>>().join(", ")
 }
 
 /// What is done and cannot be taken back: a Job that runs, a member that stops or starts.

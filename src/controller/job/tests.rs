@@ -42,6 +42,20 @@ fn only_a_pod_of_the_very_job_is_evidence() {
 }
 
 #[test]
+fn evidence_of_an_earlier_pod_outlives_a_later_pod_without_any() {
+    let drilled = json!({"drilled": {
+        "manifestDigest": "sha256:0", "storeId": "0000000000000001-0000000000000002", "lastTransaction": 6, "files": 4,
+        "bytes": 70, "copySeconds": 61, "openSeconds": 9, "totalSeconds": 71, "finished": "2026-11-24T06:01:10Z",
+    }});
+    let told = json!({"terminated": {"exitCode": 0, "message": drilled.to_string()}});
+    let mut later = pod("job-uid", &json!({"terminated": {"exitCode": 137}}), &json!([]));
+    later.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-24T06:02:00Z")).unwrap();
+    let over = job(&json!({"conditions": [{"type": "Failed", "status": "True"}]}));
+    let state = summarize(&over, &[pod("job-uid", &told, &json!([])), later]);
+    assert!(matches!(state, JobState::Ended { verdict: Some(Verdict::Drilled(_)), .. }), "{state:?}");
+}
+
+#[test]
 fn the_agents_container_ends_the_work_whatever_else_runs() {
     let runs = json!({"running": {}});
     let state = |others: &Value| summarize(&job(&json!({})), &[pod("job-uid", &pruned(), others)]);

@@ -15,6 +15,7 @@ use graph_backup_operator::backup::controller::{self, Context};
 use graph_backup_operator::backup::known::{Known, pass_after};
 use graph_backup_operator::backup::points::Points;
 use graph_backup_operator::backup::validate::ValidBackup;
+use graph_backup_operator::controller::limit::Limit;
 use graph_backup_operator::controller::lock::ClusterLocks;
 use graph_backup_operator::controller::metrics::Metrics;
 use graph_backup_operator::controller::pace::Pace;
@@ -105,6 +106,7 @@ impl Backups {
             leading: Arc::new(move || leads.load(Ordering::Relaxed)),
             metrics: Arc::new(Metrics::default()),
             pace: Pace::default(),
+            limit: Arc::new(Limit::new(usize::MAX, Arc::default())),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Whole {
         let context = Mutex::new(Some(self.world.context(client, Arc::new(AtomicBool::new(true)))));
         // Of the one namespace.
         let context = move |_: &str| context.lock().unwrap().take().unwrap();
-        let controller = controller::run(KnownBackups::default(), &watches, context, shutdown);
+        let controller = controller::run(KnownBackups::new(usize::MAX), &watches, context, shutdown);
         let _ = timeout(Duration::from_secs(seconds), controller).await;
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::{Endpoint, GraphBackupStatus, Mastership, ProbeMark, StoreId};
-use crate::backup::testing::{Seen, at, ended, job, lingering};
+use crate::backup::testing::{Seen, at, drilled, ended, job, lingering};
 use crate::backup::validate::ValidBackup;
 use crate::contract::failure::Failure;
 use crate::controller::job::Obstacle;
@@ -77,7 +77,9 @@ fn nobody_is_stopped_before_it_is_seen_that_a_copy_can_be_made() {
 
     let failure = Failure { reason: Reason::SourceUnreadable, message: "no store".into() };
     assert_eq!(closed(decided(serving(), ended(Some(Verdict::Failed(failure))), 10)), Reason::SourceUnreadable);
-    assert_eq!(closed(decided(serving(), ended(None), 10)), Reason::JobLost);
+    for other in [None, Some(Verdict::Pruned), Some(drilled())] {
+        assert_eq!(closed(decided(serving(), ended(other), 10)), Reason::JobLost);
+    }
     assert_eq!(closed(decided(serving(), JobState::Foreign, 10)), Reason::JobRefused);
     let apart = "0/3 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity";
     assert_eq!(closed(decided(serving(), waiting_for(apart), 300)), Reason::TopologyMismatch);

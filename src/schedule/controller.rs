@@ -1,0 +1,264 @@
+//! The driver: watches, and one pass.
+
+use super::children::children;
+use super::decide::{decide, drill_refused};
+use super::drill::drill_state;
+use super::effects::{Settings, effects};
+use super::event;
+use super::status;
+use super::step::{Decision, Refusal, Step};
+use super::validate::{InvalidSchedule, ValidSchedule, owner_of, validate};
+use super::watches::{KnownSchedule, KnownSchedules};
+use super::world::{POINTS_FINALIZER, World};
+use crate::api::{BackupSchedule, BackupScheduleStatus, GraphBackup};
+use crate::backup::known::Known;
+use crate::controller::call::call;
+use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
+use crate::controller::job::JobState;
+use crate::controller::lock::ClusterLocks;
+use crate::controller::metrics::Metrics;
+use crate::controller::pace::{Pace, Told};
+use crate::controller::pass::{self, Passed};
+use crate::controller::queue::Passes;
+use crate::controller::store::{Key, Store};
+use crate::controller::watch::Watches;
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::{Api, Client, Resource, ResourceExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a pass reads a backup and decides anew.
+const LOOKS_MAX: usize = 4;
+
+/// Gives the present moment; a test gives its own.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// The backups of a namespace, as far as they are known.
+pub trait Backups: Send + Sync {
+    /// The backups that matter to a schedule.
+    fn children(&self, schedule: &ValidSchedule) -> Vec<super::children::Child>;
+}
+
+impl Backups for Store<Known> {
+    fn children(&self, schedule: &ValidSchedule) -> Vec<super::children::Child> {
+        self.in_namespace(&schedule.owner.namespace, |known| children(schedule, known))
+    }
+}
+
+/// What every pass works with.
+#[derive(Clone)]
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// The locks of the database clusters; a schedule takes none.
+    pub locks: ClusterLocks,
+    /// The backups.
+    pub backups: Arc<dyn Backups>,
+    /// The time.
+    pub clock: Clock,
+    /// Image that holds the agent.
+    pub operator_image: String,
+    /// Name of this replica.
+    pub instance: String,
+    /// Whether this replica leads, asked right before every write.
+    pub leading: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// When objects are looked at again.
+    pub pace: Arc<Pace>,
+}
+
+/// The controller of all watched namespaces.
+struct Controller {
+    schedules: KnownSchedules,
+    context: Context,
+}
+
+impl Passes for Controller {
+    fn pass(&self, key: &Key) -> BoxFuture<'static, Option<Duration>> {
+        let context = self.context.clone();
+        let known = self.schedules.store.get(key).filter(|_| self.schedules.is_ready(&key.namespace));
+        let Some(known) = known else {
+            context.pace.passed(&key.to_string(), None, Told::Nothing);
+            context.metrics.schedule_gone(&key.namespace, &key.name);
+            return futures::future::ready(None).boxed();
+        };
+        async move {
+            match pass(&known, &context).await {
+                Ok(again) => again,
+                Err(error) => Some(retry_after(&known, &error, &context)),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Runs the controller until `shutdown` resolves, then lets running passes end.
+pub async fn run(schedules: KnownSchedules, watches: &Watches, context: Context, shutdown: impl Future<Output = ()>) {
+    let passes = Controller { schedules: schedules.clone(), context };
+    tokio::select! {
+        () = schedules.follow(watches) => {}
+        () = schedules.queue.run(Arc::new(passes), shutdown) => {}
+    }
+}
+
+/// One pass over one object: when to look again without any event. Public for the simulation, as [`retry_after`] is.
+pub async fn pass(known: &KnownSchedule, context: &Context) -> Result<Option<Duration>, EffectError> {
+    let readable = match known {
+        KnownSchedule::Readable(object) => Ok(object.as_ref()),
+        KnownSchedule::Unreadable { error, .. } => Err(error.as_str()),
+    };
+    let kind = BackupSchedule::kind(&());
+    let work = async |object: &BackupSchedule| reconcile(object, context).await;
+    Box::pin(pass::pass((&kind, &key(known)), readable, &context.metrics, &context.pace, work)).await
+}
+
+/// When a failed pass is repeated.
+pub fn retry_after(known: &KnownSchedule, error: &EffectError, context: &Context) -> Duration {
+    pass::retry_after(&key(known), error, &context.pace)
+}
+
+fn key(known: &KnownSchedule) -> String {
+    match known {
+        KnownSchedule::Readable(object) => pass::key(&object.metadata),
+        KnownSchedule::Unreadable { key, .. } => key.clone(),
+    }
+}
+
+/// From an object to what is done for it. The lines marked *client* read or write; the others are pure.
+async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed, EffectError> {
+    let now = (context.clock)();
+    let version = object.resource_version().unwrap_or_default();
+    let schedule = match validate(object) {
+        Ok(schedule) => schedule,
+        Err(error) => return context.refuse(object, &error, now).await, // client
+    };
+    let mut seen = Seen::begin(object, &schedule, context).await?; // client
+    for _ in 0..LOOKS_MAX {
+        let decision = context.decide(object, &schedule, &seen, now);
+        if let Step::Look(name) = &decision.step {
+            seen.read.push((name.clone(), context.read(object, name).await?)); // client
+            continue;
+        }
+        let before = (object.status.as_ref(), version.as_str());
+        let refused = match context.execute(object, before, Some(&schedule), &decision, now).await? {
+            Outcome::Done => return Ok(context.done(&schedule, &decision)),
+            Outcome::Refused { refusal, message, resource_version } => (refusal, message, resource_version),
+        };
+        match (refused, &decision.step) {
+            ((Refusal::NameTaken, ..), Step::Take(child)) => {
+                let name = child.name_any();
+                seen.read.retain(|(read, _)| *read != name);
+                let holder = context.read(object, &name).await?; // client
+                seen.read.push((name, holder));
+            }
+            ((Refusal::DrillRefused, message, version), _) => {
+                let refused = drill_refused(&schedule, &decision.status, &message, now);
+                let before = (Some(&decision.status), version.as_str());
+                context.execute(object, before, Some(&schedule), &refused, now).await?; // client
+                return Ok(context.done(&schedule, &refused));
+            }
+            ((Refusal::NameTaken | Refusal::Refused, message, _), _) => seen.refused = Some(message),
+        }
+    }
+    Ok(Passed { look_again: Some(Duration::from_secs(1)), told: Told::Nothing })
+}
+
+/// What a pass has seen itself.
+struct Seen {
+    read: Vec<(String, Option<GraphBackup>)>,
+    refused: Option<String>,
+    drill: Option<JobState>,
+}
+
+impl Seen {
+    async fn begin(object: &BackupSchedule, schedule: &ValidSchedule, context: &Context) -> Result<Self, EffectError> {
+        let drill = match status::own(object).drill.and_then(|drill| drill.running) {
+            Some(running) => Some(drill_state(&context.client, schedule, &running).await?),
+            None => None,
+        };
+        Ok(Self { read: Vec::new(), refused: None, drill })
+    }
+}
+
+impl Context {
+    fn decide(&self, object: &BackupSchedule, schedule: &ValidSchedule, seen: &Seen, now: DateTime<Utc>) -> Decision {
+        let children = self.backups.children(schedule);
+        let world = World {
+            children: &children,
+            read: &seen.read,
+            refused: seen.refused.as_deref(),
+            drill: seen.drill.as_ref(),
+            finalizers: object.finalizers(),
+            is_deleted: object.metadata.deletion_timestamp.is_some(),
+        };
+        decide(schedule, &status::own(object), &world, now)
+    }
+
+    async fn read(&self, object: &BackupSchedule, name: &str) -> Result<Option<GraphBackup>, EffectError> {
+        let backups: Api<GraphBackup> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        Ok(call("read a backup of the schedule", backups.get_opt(name)).await?)
+    }
+
+    /// Tells why a schedule cannot be read. If it is being deleted, its points stay.
+    async fn refuse(
+        &self,
+        object: &BackupSchedule,
+        error: &InvalidSchedule,
+        now: DateTime<Utc>,
+    ) -> Result<Passed, EffectError> {
+        let version = object.resource_version().unwrap_or_default();
+        let (status, stale_at) = status::invalid(object, error, now);
+        let (owner, facts) = (owner_of(object), status::facts(&status));
+        let note = event::invalid(&status, error.reason(), error.to_string());
+        let is_told = object.status.as_ref() == Some(&status);
+        let holds = object.finalizers().iter().any(|finalizer| finalizer == POINTS_FINALIZER);
+        let step = if object.metadata.deletion_timestamp.is_some() && holds {
+            let others = object.finalizers().iter().filter(|finalizer| *finalizer != POINTS_FINALIZER);
+            Step::SetFinalizers(others.cloned().collect())
+        } else {
+            Step::Record
+        };
+        let notes = if is_told { Vec::new() } else { vec![note] };
+        let look_again = stale_at.and_then(|stale_at| (stale_at - now).to_std().ok());
+        let decision = Decision { step, status, notes, look_again };
+        self.execute(object, (object.status.as_ref(), &version), None, &decision, now).await?;
+        event::log(&owner, &decision.step, &decision.notes);
+        self.metrics.schedule(&owner.namespace, &owner.name, facts);
+        Ok(Passed { look_again, told: Told::News })
+    }
+
+    /// Logs and counts what was done.
+    fn done(&self, schedule: &ValidSchedule, decision: &Decision) -> Passed {
+        let owner = &schedule.owner;
+        event::log(owner, &decision.step, &decision.notes);
+        self.metrics.schedule(&owner.namespace, &owner.name, status::facts(&decision.status));
+        Passed { look_again: decision.look_again, told: Told::News }
+    }
+
+    /// Executes a decision about the object with this status and this version.
+    async fn execute(
+        &self,
+        object: &BackupSchedule,
+        (before, version): (Option<&BackupScheduleStatus>, &str),
+        schedule: Option<&ValidSchedule>,
+        decision: &Decision,
+        now: DateTime<Utc>,
+    ) -> Result<Outcome<Refusal>, EffectError> {
+        let executor = Executor { client: &self.client, locks: &self.locks, leading: self.leading.as_ref() };
+        let owner = owner_of(object);
+        let settings = Settings {
+            schedule,
+            owner: &owner,
+            resource_version: version,
+            operator_image: &self.operator_image,
+            instance: &self.instance,
+            now,
+        };
+        let effects = effects(decision, before, settings)?;
+        let subject = Subject { owner: &owner, resource_version: version };
+        executor.execute::<BackupSchedule, _>(&subject, effects, now).await
+    }
+}

@@ -1,0 +1,285 @@
+//! When a restore drill begins, and how it ended. Pure.
+
+use super::timing;
+use crate::api::condition::{MESSAGE_BYTES_MAX, Truth, shorten};
+use crate::api::{
+    BackupScheduleStatus, DrillResult, DrillRun, GraphBackup, Reason, names, now_seconds, parse_duration,
+};
+use crate::contract::task::{DrillRun as Asked, Place};
+use crate::contract::verdict::{Drilled, Verdict};
+use crate::controller::job::{JobState, Obstacle, PodStart};
+use crate::controller::pace::since;
+use crate::schedule::build::boot_command;
+use crate::schedule::children::{Child, Whose};
+use crate::schedule::step::{Note, Step};
+use crate::schedule::validate::ValidSchedule;
+use crate::schedule::world::{Reading, World};
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+/// A Job that is missing this soon after the drill was recorded was never created.
+const CREATION_GRACE: Duration = Duration::from_secs(30);
+
+/// What the drills of a schedule need now.
+pub fn next(
+    schedule: &ValidSchedule,
+    status: &mut BackupScheduleStatus,
+    notes: &mut Vec<Note>,
+    world: &World<'_>,
+    now: DateTime<Utc>,
+) -> Option<Step> {
+    let running = status.drill.as_ref()?.running.clone();
+    match running {
+        Some(running) => follow(schedule, status, notes, (&running, world), now),
+        None => begin(schedule, status, world, now),
+    }
+}
+
+/// Begins a drill of the newest point, if one is due. A schedule without a point skips the slot. Slots that were missed
+/// are not caught up one by one: the newest stands for all.
+fn begin(
+    schedule: &ValidSchedule,
+    status: &mut BackupScheduleStatus,
+    world: &World<'_>,
+    now: DateTime<Utc>,
+) -> Option<Step> {
+    let (drill, told) = (schedule.drill.as_ref()?, status.drill.as_mut()?);
+    // A backup goes first: on many volumes only one node may mount the target.
+    if schedule.is_suspended || status.active.is_some() {
+        return None;
+    }
+    let due = timing::newest(schedule, &drill.timetable, &told.timing, now - schedule.jitter)?;
+    let ours = world.children.iter().filter(|child| child.whose == Whose::Ours);
+    let newest = ours.filter_map(|child| Some((child.good()?.data_from, child)));
+    let Some((_, newest)) = newest.max_by_key(|(data_from, child)| (*data_from, &child.uid)) else {
+        told.timing.last_slot = Some(due.slot);
+        return None;
+    };
+    let object = match world.reading(&newest.name) {
+        Reading::Unread => return Some(Step::Look(newest.name.clone())),
+        Reading::Nothing => return None,
+        Reading::Backup(object) => object,
+    };
+    let Some(asked) = asked(schedule, newest, object) else {
+        told.timing.last_slot = Some(due.slot);
+        return None;
+    };
+    let running = DrillRun {
+        name: newest.name.clone(),
+        uid: newest.uid.clone(),
+        manifest_digest: asked.manifest_digest.clone(),
+        job: names::drill_job(&schedule.owner.name, &schedule.owner.uid, due.slot),
+        start_time: now_seconds(now),
+    };
+    told.timing.last_slot = Some(due.slot);
+    told.running = Some(running.clone());
+    Some(Step::Drill { job: running.job, asked: Box::new(asked) })
+}
+
+/// What the agent is asked; nothing where the object has no such point any more, or has it on another target.
+fn asked(schedule: &ValidSchedule, child: &Child, object: &GraphBackup) -> Option<Asked> {
+    let is_there = object.metadata.uid.as_deref() == Some(&child.uid) && object.metadata.deletion_timestamp.is_none();
+    // The Job mounts the target of the schedule as it is now.
+    if !is_there || object.spec.target != schedule.template.target {
+        return None;
+    }
+    let status = object.status.as_ref()?;
+    let point = status.point.as_ref()?;
+    let folder = status.directory.as_deref()?.rsplit('/').next()?.to_owned();
+    Some(Asked {
+        place: Place { directory: object.spec.target.directory.clone(), cluster: point.store_id, point: folder },
+        owner_uid: point.owner_uid.clone().unwrap_or_else(|| child.uid.clone()),
+        manifest_digest: point.manifest_digest.clone(),
+        boot_command: boot_command(schedule),
+        deadline_seconds: limit(schedule).as_secs(),
+    })
+}
+
+/// A drill may take as long as a backup.
+fn limit(schedule: &ValidSchedule) -> Duration {
+    parse_duration(&schedule.template.deadlines.run).unwrap_or(Duration::from_hours(2))
+}
+
+fn pod_start_limit(schedule: &ValidSchedule) -> Duration {
+    parse_duration(&schedule.template.deadlines.pod_start).unwrap_or(Duration::from_mins(5))
+}
+
+/// A drill that was recorded: how far is its Job?
+fn follow(
+    schedule: &ValidSchedule,
+    status: &mut BackupScheduleStatus,
+    notes: &mut Vec<Note>,
+    (running, world): (&DrillRun, &World<'_>),
+    now: DateTime<Utc>,
+) -> Option<Step> {
+    let (delete, end) = match world.drill? {
+        JobState::Absent if since(running.start_time, now) < CREATION_GRACE => {
+            return again(schedule, running, world);
+        }
+        JobState::Absent => (None, failed(Reason::JobLost, format!("Job {} is gone", running.job))),
+        JobState::Foreign => {
+            (None, failed(Reason::JobRefused, format!("Job {} belongs to something else: delete it", running.job)))
+        }
+        JobState::Active { job, created, start } => {
+            let end = obstacle(schedule, running, *created, start, now)?;
+            (Some(job.clone()), end)
+        }
+        JobState::Ended { verdict, deadline_exceeded, out_of_memory, lingering, .. } => {
+            (lingering.clone(), ended(running, verdict.as_ref(), *deadline_exceeded, out_of_memory.is_some()))
+        }
+    };
+    let result = result(running, end, now);
+    if !result.passed {
+        let text = format!("the restore drill of {} failed: {}", result.name, result.message);
+        notes.push(Note::new(Reason::DrillFailed, text, format!("drill.{}", running.job)));
+    }
+    let told = status.drill.as_mut()?;
+    told.running = None;
+    told.last = Some(result.clone());
+    Some(Step::EndDrill { uid: running.uid.clone(), result, delete })
+}
+
+/// The Job of a drill that was recorded and not created.
+fn again(schedule: &ValidSchedule, running: &DrillRun, world: &World<'_>) -> Option<Step> {
+    let child = world.children.iter().find(|child| child.uid == running.uid)?;
+    match world.reading(&running.name) {
+        Reading::Unread => Some(Step::Look(running.name.clone())),
+        Reading::Nothing => None,
+        Reading::Backup(object) => {
+            let asked = asked(schedule, child, object)?;
+            Some(Step::Drill { job: running.job.clone(), asked: Box::new(asked) })
+        }
+    }
+}
+
+/// How a drill ended.
+type End = Result<Drilled, (Reason, String)>;
+
+fn failed(reason: Reason, message: String) -> End {
+    Err((reason, message))
+}
+
+/// Why a Job that works is not waited for any more, if it is not.
+fn obstacle(
+    schedule: &ValidSchedule,
+    running: &DrillRun,
+    created: DateTime<Utc>,
+    start: &PodStart,
+    now: DateTime<Utc>,
+) -> Option<End> {
+    let job = &running.job;
+    let late = since(created, now) >= pod_start_limit(schedule);
+    match start {
+        PodStart::Waiting(obstacle) if late => Some(match obstacle {
+            Obstacle::Image(said) => failed(Reason::ImageCannotBePulled, format!("the pod of Job {job}: {said}")),
+            Obstacle::Other(said) => {
+                failed(Reason::PodCannotStart, format!("the pod of Job {job} did not start: {said}"))
+            }
+            Obstacle::NoneKnown => failed(
+                Reason::PodCannotStart,
+                format!("the pod of Job {job} did not start, and the cluster does not say why"),
+            ),
+        }),
+        PodStart::Waiting(_) => None,
+        PodStart::Started | PodStart::Unseen => {
+            let over = since(created, now) >= limit(schedule) + pod_start_limit(schedule) * 2;
+            over.then(|| failed(Reason::DeadlineExceeded, format!("Job {job} did not end in time")))
+        }
+    }
+}
+
+fn ended(running: &DrillRun, verdict: Option<&Verdict>, is_late: bool, is_out_of_memory: bool) -> End {
+    let job = &running.job;
+    match verdict {
+        Some(Verdict::Drilled(drilled)) if drilled.manifest_digest == running.manifest_digest => {
+            Ok(drilled.as_ref().clone())
+        }
+        Some(Verdict::Drilled(drilled)) => failed(
+            Reason::AgentFailed,
+            format!("the agent restored another point, with manifest {}", drilled.manifest_digest),
+        ),
+        Some(Verdict::Failed(failure)) => failed(failure.reason, failure.message.clone()),
+        Some(Verdict::Published(_) | Verdict::Pruned | Verdict::Ready) => {
+            failed(Reason::AgentFailed, "the agent returned a verdict for a different task".to_owned())
+        }
+        None if is_out_of_memory => failed(
+            Reason::ToolKilled,
+            format!("the container of Job {job} was killed at its memory limit: raise tool.podTemplate.resources"),
+        ),
+        None if is_late => failed(Reason::DeadlineExceeded, format!("Job {job} did not end within deadlines.run")),
+        None => failed(Reason::JobLost, format!("Job {job} ended without a verdict")),
+    }
+}
+
+fn result(running: &DrillRun, end: End, now: DateTime<Utc>) -> DrillResult {
+    let base = |passed, reason: Reason, message: &str| DrillResult {
+        name: running.name.clone(),
+        passed,
+        reason: reason.to_string(),
+        message: shorten(message, MESSAGE_BYTES_MAX),
+        time: now_seconds(now),
+        seconds: None,
+        last_transaction: None,
+    };
+    match end {
+        Err((reason, message)) => base(false, reason, &message),
+        Ok(drilled) => {
+            let message = format!(
+                "{} files, {} bytes restored in {} s and opened in {} s, up to transaction {}",
+                drilled.files, drilled.bytes, drilled.copy_seconds, drilled.open_seconds, drilled.last_transaction
+            );
+            DrillResult {
+                seconds: Some(drilled.total_seconds),
+                last_transaction: Some(drilled.last_transaction),
+                ..base(true, Reason::StoreOpened, &message)
+            }
+        }
+    }
+}
+
+/// What it means that the API server refuses the Job of a drill.
+pub fn refused(
+    status: &mut BackupScheduleStatus,
+    notes: &mut Vec<Note>,
+    words: &str,
+    now: DateTime<Utc>,
+) -> Option<Step> {
+    let told = status.drill.as_mut()?;
+    let running = told.running.take()?;
+    let result = result(&running, failed(Reason::JobRefused, words.to_owned()), now);
+    let text = format!("the restore drill of {} failed: {}", result.name, result.message);
+    notes.push(Note::new(Reason::DrillFailed, text, format!("drill.{}", running.job)));
+    told.last = Some(result.clone());
+    Some(Step::EndDrill { uid: running.uid, result, delete: None })
+}
+
+/// When the drills need a look without any event.
+pub fn moments(schedule: &ValidSchedule, status: &BackupScheduleStatus) -> Vec<DateTime<Utc>> {
+    let Some(told) = &status.drill else { return Vec::new() };
+    match &told.running {
+        None if schedule.is_suspended => Vec::new(),
+        None => {
+            let next = schedule.drill.as_ref().and_then(|drill| timing::next(schedule, &drill.timetable, &told.timing));
+            next.map(|next| next + schedule.jitter).into_iter().collect()
+        }
+        Some(running) => {
+            let start = pod_start_limit(schedule);
+            let second = Duration::from_secs(1);
+            [CREATION_GRACE, start, limit(schedule) + start * 2].map(|wait| running.start_time + wait + second).into()
+        }
+    }
+}
+
+/// What the last drill says.
+pub fn condition(status: &BackupScheduleStatus) -> (Truth, Reason, String) {
+    match status.drill.as_ref().map(|drill| &drill.last) {
+        None => (Truth::Unknown, Reason::NotRequested, "spec.drill is not set".to_owned()),
+        Some(None) => (Truth::Unknown, Reason::NotYetKnown, "no drill has ended yet".to_owned()),
+        Some(Some(last)) if last.passed => {
+            (Truth::True, Reason::StoreOpened, format!("{}: {}", last.name, last.message))
+        }
+        Some(Some(last)) => {
+            (Truth::False, Reason::DrillFailed, format!("{}: {}: {}", last.name, last.reason, last.message))
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What the `BackupSchedule` controller watches, and which schedule gets a pass after a change.
+
+use crate::api::BackupSchedule;
+use crate::backup::known::Known;
+use crate::backup::watches::{KnownBackups, Listener};
+use crate::controller::queue::Queue;
+use crate::controller::store::{Item, Kept, Key, Scope, Store};
+use crate::controller::watch::{Sink, Watches};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A `BackupSchedule` as the process knows it.
+#[derive(Debug)]
+pub enum KnownSchedule {
+    /// Whole.
+    Readable(Box<BackupSchedule>),
+    /// This version cannot read it.
+    Unreadable {
+        /// Namespace and name.
+        key: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl Kept for KnownSchedule {
+    type Object = BackupSchedule;
+
+    fn keep(object: BackupSchedule) -> Self {
+        Self::Readable(Box::new(object))
+    }
+
+    fn unreadable(metadata: ObjectMeta, error: String) -> Self {
+        Self::Unreadable { key: crate::controller::pass::key(&metadata), error }
+    }
+}
+
+/// The store of all `BackupSchedules`, and those that wait for a pass.
+#[derive(Clone)]
+pub struct KnownSchedules {
+    /// What is known of every object.
+    pub store: Arc<Store<KnownSchedule>>,
+    /// Objects that wait for a pass.
+    pub queue: Arc<Queue>,
+    /// The backups.
+    pub backups: Arc<Store<Known>>,
+}
+
+impl KnownSchedules {
+    /// Schedules that hear of every change of these backups.
+    pub fn listening_to(backups: &mut KnownBackups) -> Self {
+        let schedules = Self { store: Arc::default(), queue: Arc::default(), backups: Arc::clone(&backups.store) };
+        backups.listener = Some(Arc::new(schedules.clone()));
+        schedules
+    }
+
+    /// Watches the objects, until the future is dropped.
+    pub async fn follow(&self, watches: &Watches) {
+        watches.follow("", Arc::new(self.clone())).await;
+    }
+
+    /// Whether all that a pass in a namespace looks at is known, as far as a watch can know it.
+    pub fn is_ready(&self, namespace: &str) -> bool {
+        self.store.is_listed(namespace) && self.backups.is_listed(namespace)
+    }
+
+    fn trigger(&self, key: Key) {
+        self.trigger_after(key, Duration::ZERO);
+    }
+
+    fn trigger_after(&self, key: Key, after: Duration) {
+        if self.store.get(&key).is_some() && self.is_ready(&key.namespace) {
+            self.queue.add(key, after);
+        }
+    }
+
+    fn trigger_all(&self, scope: &Scope) {
+        for key in self.store.keys(scope) {
+            self.trigger(key);
+        }
+    }
+}
+
+impl Listener for KnownSchedules {
+    fn changed(&self, key: &Key, before: Option<&Known>, after: Option<&Known>) {
+        let origin = after.and_then(Known::origin).or_else(|| before.and_then(Known::origin));
+        let Some(origin) = origin else { return };
+        if before.is_some() && stage(before) == stage(after) {
+            return;
+        }
+        self.trigger(Key { namespace: key.namespace.clone(), name: origin.schedule.to_string() });
+    }
+
+    fn listed(&self, scope: &Scope) {
+        self.trigger_all(scope);
+    }
+
+    fn part_changed(&self, owner: Key, after: Duration) {
+        self.trigger_after(owner, after);
+    }
+}
+
+/// What of a backup its schedule acts on: whether it is there, over, being deleted, pinned, broken.
+fn stage(known: Option<&Known>) -> [bool; 5] {
+    let is_over = known.is_some_and(|known| matches!(known, Known::Over(_)));
+    let is_deleted = known.and_then(Known::origin).is_some_and(|origin| origin.is_deleted);
+    let point = known.and_then(Known::point).map(|(_, point)| point);
+    let (is_pinned, is_broken) = point.map(|point| (point.is_pinned, point.is_broken)).unwrap_or_default();
+    [known.is_some(), is_over, is_deleted, is_pinned, is_broken]
+}
+
+impl Sink for KnownSchedules {
+    type Kept = KnownSchedule;
+
+    fn begin_list(&self) -> u64 {
+        self.store.begin_list()
+    }
+
+    fn listed(&self, round: u64, item: Item<KnownSchedule>) {
+        self.store.put(round, item);
+    }
+
+    fn end_list(&self, scope: &Scope, round: u64) {
+        self.store.end_list(scope, round);
+        self.trigger_all(scope);
+    }
+
+    fn changed(&self, round: u64, item: Item<KnownSchedule>) {
+        let key = item.key.clone();
+        self.store.put(round, item);
+        self.trigger(key);
+    }
+
+    fn removed(&self, item: Item<KnownSchedule>) {
+        self.store.remove(&item.key);
+        self.queue.add(item.key, Duration::ZERO);
+    }
+}

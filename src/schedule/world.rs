@@ -1,0 +1,55 @@
+//! What one pass over a schedule sees, already read. Pure data.
+
+use super::children::Child;
+use crate::api::GraphBackup;
+use crate::controller::job::JobState;
+
+/// Keeps a deleted schedule until its recovery points are marked for removal.
+pub const POINTS_FINALIZER: &str = "graphbackup.dev/points";
+
+/// What a decision looks at.
+pub struct World<'a> {
+    /// The backups that are known of, by a watch.
+    pub children: &'a [Child],
+    /// Backups that were read for this pass, by name; `None` for one that is not there.
+    pub read: &'a [(String, Option<GraphBackup>)],
+    /// What the API server said when it refused the backup that is due.
+    pub refused: Option<&'a str>,
+    /// The Job of the restore drill that runs.
+    pub drill: Option<&'a JobState>,
+    /// The finalizers of the schedule.
+    pub finalizers: &'a [String],
+    /// Whether the schedule is being deleted.
+    pub is_deleted: bool,
+}
+
+/// What a pass has read under a name.
+pub enum Reading<'a> {
+    /// It has not read it.
+    Unread,
+    /// Nothing has this name.
+    Nothing,
+    /// This backup.
+    Backup(&'a GraphBackup),
+}
+
+impl World<'_> {
+    /// What was read under a name.
+    pub fn reading(&self, name: &str) -> Reading<'_> {
+        match self.read.iter().find(|(read, _)| read == name) {
+            None => Reading::Unread,
+            Some((_, None)) => Reading::Nothing,
+            Some((_, Some(object))) => Reading::Backup(object),
+        }
+    }
+
+    /// Whether the schedule keeps its points from staying behind.
+    pub fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|finalizer| finalizer == POINTS_FINALIZER)
+    }
+
+    /// The finalizers of others.
+    pub fn other_finalizers(&self) -> Vec<String> {
+        self.finalizers.iter().filter(|finalizer| *finalizer != POINTS_FINALIZER).cloned().collect()
+    }
+}
