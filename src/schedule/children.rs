@@ -1,8 +1,9 @@
 //! The backups that matter to a schedule: its own, and the others of its name or on its target. Pure.
 
 use super::validate::ValidSchedule;
-use crate::api::GraphBackup;
 use crate::api::condition::{self, SUCCEEDED};
+use crate::api::names::PIN_ANNOTATION;
+use crate::api::{GraphBackup, GraphBackupStatus};
 use crate::backup::known::{Known, Origin};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
@@ -186,6 +187,13 @@ pub fn holder(schedule: &ValidSchedule, slot: Option<DateTime<Utc>>, object: &Gr
     }
 }
 
+/// Whether an object as it was just read is that backup, is not over, and nobody has pinned it.
+pub fn is_stoppable(object: &GraphBackup, uid: &str) -> bool {
+    object.metadata.uid.as_deref() == Some(uid)
+        && !object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal)
+        && !object.annotations().contains_key(PIN_ANNOTATION)
+}
+
 /// Whether an object as it was just read is still a point that a schedule may remove: its own, good, neither pinned nor
 /// being deleted.
 pub fn is_removable(schedule: &ValidSchedule, uid: &str, object: &GraphBackup) -> bool {
@@ -196,7 +204,7 @@ pub fn is_removable(schedule: &ValidSchedule, uid: &str, object: &GraphBackup) -
     object.metadata.uid.as_deref() == Some(uid)
         && succeeded
         && object.metadata.deletion_timestamp.is_none()
-        && !object.annotations().contains_key(crate::api::names::PIN_ANNOTATION)
+        && !object.annotations().contains_key(PIN_ANNOTATION)
         && object.spec.adopt.is_none()
         && whose(schedule, Origin::of(object).as_ref()) == Whose::Ours
 }

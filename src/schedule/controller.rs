@@ -1,7 +1,7 @@
 //! The driver: watches, and one pass.
 
 use super::children::children;
-use super::decide::{decide, drill_refused};
+use super::decide::{LONGEST_WAIT, decide, drill_refused};
 use super::drill::drill_state;
 use super::effects::{Settings, effects};
 use super::event;
@@ -10,9 +10,10 @@ use super::step::{Decision, Refusal, Step};
 use super::validate::{InvalidSchedule, ValidSchedule, owner_of, validate};
 use super::watches::{KnownSchedule, KnownSchedules};
 use super::world::{POINTS_FINALIZER, World};
+use crate::api::names::{PIN_ANNOTATION, SCHEDULE_UID_LABEL};
 use crate::api::{BackupSchedule, BackupScheduleStatus, GraphBackup};
 use crate::backup::known::Known;
-use crate::controller::call::call;
+use crate::controller::call::{call, list};
 use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
 use crate::controller::job::JobState;
 use crate::controller::lock::ClusterLocks;
@@ -25,6 +26,7 @@ use crate::controller::watch::Watches;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +141,11 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
     for _ in 0..LOOKS_MAX {
         let decision = context.decide(object, &schedule, &seen, now);
         if let Step::Look(name) = &decision.step {
-            seen.read.push((name.clone(), context.read(object, name).await?)); // client
+            context.read(object, name, &mut seen).await?; // client
+            continue;
+        }
+        if decision.step == Step::Count {
+            seen.left = Some(context.count(object).await?); // client
             continue;
         }
         let before = (object.status.as_ref(), version.as_str());
@@ -151,8 +157,7 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
             ((Refusal::NameTaken, ..), Step::Take(child)) => {
                 let name = child.name_any();
                 seen.read.retain(|(read, _)| *read != name);
-                let holder = context.read(object, &name).await?; // client
-                seen.read.push((name, holder));
+                context.read(object, &name, &mut seen).await?; // client
             }
             ((Refusal::DrillRefused, message, version), _) => {
                 let refused = drill_refused(&schedule, &decision.status, &message, now);
@@ -169,6 +174,8 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
 /// What a pass has seen itself.
 struct Seen {
     read: Vec<(String, Option<GraphBackup>)>,
+    unreadable: Vec<String>,
+    left: Option<usize>,
     refused: Option<String>,
     drill: Option<JobState>,
 }
@@ -179,7 +186,7 @@ impl Seen {
             Some(running) => Some(drill_state(&context.client, schedule, &running).await?),
             None => None,
         };
-        Ok(Self { read: Vec::new(), refused: None, drill })
+        Ok(Self { read: Vec::new(), unreadable: Vec::new(), left: None, refused: None, drill })
     }
 }
 
@@ -189,6 +196,8 @@ impl Context {
         let world = World {
             children: &children,
             read: &seen.read,
+            unreadable: &seen.unreadable,
+            left: seen.left,
             refused: seen.refused.as_deref(),
             drill: seen.drill.as_ref(),
             finalizers: object.finalizers(),
@@ -197,9 +206,33 @@ impl Context {
         decide(schedule, &status::own(object), &world, now)
     }
 
-    async fn read(&self, object: &BackupSchedule, name: &str) -> Result<Option<GraphBackup>, EffectError> {
-        let backups: Api<GraphBackup> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        Ok(call("read a backup of the schedule", backups.get_opt(name)).await?)
+    /// The backups of its namespace, whether this version can read them or not.
+    fn backups_of(&self, object: &BackupSchedule) -> Api<DynamicObject> {
+        let (namespace, resource) = (object.namespace().unwrap_or_default(), ApiResource::erase::<GraphBackup>(&()));
+        Api::namespaced_with(self.client.clone(), &namespace, &resource)
+    }
+
+    async fn read(&self, object: &BackupSchedule, name: &str, seen: &mut Seen) -> Result<(), EffectError> {
+        let found = call("read a backup of the schedule", self.backups_of(object).get_opt(name)).await?;
+        let found = found.map(|found| serde_json::to_value(found).and_then(serde_json::from_value::<GraphBackup>));
+        match found.transpose() {
+            Ok(found) => seen.read.push((name.to_owned(), found)),
+            Err(_) => seen.unreadable.push(name.to_owned()),
+        }
+        Ok(())
+    }
+
+    /// How many backups of this very schedule have to go before it may: those that are neither deleted nor pinned nor
+    /// adopted.
+    async fn count(&self, object: &BackupSchedule) -> Result<usize, EffectError> {
+        let labels = format!("{SCHEDULE_UID_LABEL}={}", object.uid().unwrap_or_default());
+        let all = list("count the backups of the schedule", &self.backups_of(object), &labels).await?;
+        let is_left = |backup: &&DynamicObject| {
+            backup.metadata.deletion_timestamp.is_none()
+                && !backup.annotations().contains_key(PIN_ANNOTATION)
+                && backup.data["spec"]["adopt"].is_null()
+        };
+        Ok(all.iter().filter(is_left).count())
     }
 
     /// Tells why a schedule cannot be read. If it is being deleted, its points stay.
@@ -222,7 +255,8 @@ impl Context {
             Step::Record
         };
         let notes = if is_told { Vec::new() } else { vec![note] };
-        let look_again = stale_at.and_then(|stale_at| (stale_at - now).to_std().ok());
+        let stale = stale_at.and_then(|stale_at| (stale_at - now).to_std().ok());
+        let look_again = Some(stale.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
         let decision = Decision { step, status, notes, look_again };
         self.execute(object, (object.status.as_ref(), &version), None, &decision, now).await?;
         event::log(&owner, &decision.step, &decision.notes);

@@ -2,7 +2,7 @@
 //!
 //! | step | effects, in order |
 //! |---|---|
-//! | take | unchanged?, Events, create the backup, **record** |
+//! | take | Events, unchanged?, create the backup, **record** |
 //! | replace, forget | Events, **record**, unchanged?, delete the backup |
 //! | prune | Events, **record**, unchanged?, mark and delete the point |
 //! | record | Events, **record**, if it changes anything |
@@ -56,11 +56,11 @@ pub fn effects(
     let record = record(&decision.status, before)?;
     let mut effects = told(&decision.notes, settings);
     match &decision.step {
-        Step::Look(_) => return Ok(Vec::new()),
+        Step::Look(_) | Step::Count => return Ok(Vec::new()),
         Step::SetFinalizers(finalizers) => return Ok(vec![Effect::SetFinalizers(finalizers.clone())]),
         Step::Record => effects.extend(record),
         Step::Take(child) => {
-            effects.insert(0, Effect::RequireUnchanged);
+            effects.push(Effect::RequireUnchanged);
             effects.push(Effect::CreateObject {
                 kind: Kind::GraphBackup,
                 object: Box::new(serde_json::to_value(child)?),
@@ -125,7 +125,7 @@ fn mark(child: &BackupRef) -> Value {
     }})
 }
 
-/// The status, where it changes anything. One that was written for another object is replaced as a whole.
+/// The status, where it changes anything. One that was written for another object goes first.
 fn record(
     status: &BackupScheduleStatus,
     before: Option<&BackupScheduleStatus>,
@@ -134,17 +134,14 @@ fn record(
         return Ok(None);
     }
     let is_foreign = before.is_some_and(|before| before.uid.is_some() && before.uid != status.uid);
-    let mut written = serde_json::to_value(status)?;
     if !is_foreign {
-        return Ok(Some(Effect::RecordStatus(written)));
+        return Ok(Some(Effect::RecordStatus(serde_json::to_value(status)?)));
     }
+    // All of it goes, and the next pass records its own: what is written in this way is of another field manager, and
+    // would stay when it is left out later.
     let foreign = serde_json::to_value(before)?;
-    for (field, _) in foreign.as_object().into_iter().flatten() {
-        if written.get(field).is_none() {
-            written[field] = Value::Null;
-        }
-    }
-    Ok(Some(Effect::ReplaceStatus(written)))
+    let gone = foreign.as_object().into_iter().flatten().map(|(field, _)| (field.clone(), Value::Null));
+    Ok(Some(Effect::ReplaceStatus(Value::Object(gone.collect()))))
 }
 
 fn told(notes: &[Note], settings: Settings<'_>) -> Vec<Effect<Refusal>> {

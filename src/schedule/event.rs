@@ -32,7 +32,7 @@ pub fn log(owner: &Owner, step: &Step, notes: &[Note]) {
         tracing::warn!(schedule, %reason, "{text}");
     }
     match step {
-        Step::Record | Step::Look(_) | Step::SetFinalizers(_) => {}
+        Step::Record | Step::Look(_) | Step::Count | Step::SetFinalizers(_) => {}
         Step::Take(child) => {
             let backup = child.metadata.name.as_deref().unwrap_or_default();
             tracing::info!(schedule, backup, "backup created");

@@ -25,6 +25,8 @@ pub enum Step {
     Record,
     /// Nothing yet: this backup has to be read first.
     Look(String),
+    /// Nothing yet: the backups that are left of a deleted schedule have to be counted first.
+    Count,
     /// A backup is created; then that is recorded.
     Take(Box<GraphBackup>),
     /// It is recorded that a backup that is not over makes way for the next one; then it is deleted.

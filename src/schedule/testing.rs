@@ -116,6 +116,8 @@ impl Play {
             let world = World {
                 children: &self.children,
                 read: &read,
+                unreadable: &[],
+                left: None,
                 refused: None,
                 drill: self.drill.as_ref(),
                 finalizers: &[],
@@ -142,7 +144,12 @@ impl Play {
                     self.working.retain(|(name, _)| *name != child.name);
                     self.removed.push(child.name);
                 }
-                Step::Record | Step::Look(_) | Step::SetFinalizers(_) | Step::Drill { .. } | Step::EndDrill { .. } => {}
+                Step::Record
+                | Step::Look(_)
+                | Step::Count
+                | Step::SetFinalizers(_)
+                | Step::Drill { .. }
+                | Step::EndDrill { .. } => {}
             }
             if quiet {
                 return;

@@ -134,8 +134,21 @@ impl ValidSchedule {
     }
 }
 
-/// Reads an object from the API server.
+/// Reads an object from the API server. Of one that is deleted only whose the points are matters: it goes, whatever is
+/// wrong with the rest.
 pub fn validate(object: &BackupSchedule) -> Result<ValidSchedule, InvalidSchedule> {
+    if object.metadata.deletion_timestamp.is_none() {
+        return read(object);
+    }
+    let mut bare = object.clone();
+    let spec = &mut bare.spec;
+    (spec.full, spec.incremental, spec.drill, spec.starting_deadline) = (None, None, None, None);
+    (spec.freshness, spec.retention) = (None, None);
+    (spec.time_zone, spec.jitter) = ("UTC".to_owned(), "0s".to_owned());
+    read(&bare)
+}
+
+fn read(object: &BackupSchedule) -> Result<ValidSchedule, InvalidSchedule> {
     let meta = &object.metadata;
     let text = |field: &Option<String>, name| field.clone().ok_or(InvalidSchedule::Metadata(name));
     let owner = owner_of(object);

@@ -13,6 +13,10 @@ pub struct World<'a> {
     pub children: &'a [Child],
     /// Backups that were read for this pass, by name; `None` for one that is not there.
     pub read: &'a [(String, Option<GraphBackup>)],
+    /// Names of what was read for this pass and is not understood.
+    pub unreadable: &'a [String],
+    /// How many of the schedule's backups are neither deleted nor pinned, where they were counted without the watch.
+    pub left: Option<usize>,
     /// What the API server said when it refused the backup that is due.
     pub refused: Option<&'a str>,
     /// The Job of the restore drill that runs.
@@ -29,6 +33,8 @@ pub enum Reading<'a> {
     Unread,
     /// Nothing has this name.
     Nothing,
+    /// Something that this version cannot read.
+    Unreadable,
     /// This backup.
     Backup(&'a GraphBackup),
 }
@@ -36,6 +42,9 @@ pub enum Reading<'a> {
 impl World<'_> {
     /// What was read under a name.
     pub fn reading(&self, name: &str) -> Reading<'_> {
+        if self.unreadable.iter().any(|unreadable| unreadable == name) {
+            return Reading::Unreadable;
+        }
         match self.read.iter().find(|(read, _)| read == name) {
             None => Reading::Unread,
             Some((_, None)) => Reading::Nothing,

@@ -195,10 +195,10 @@ fn durations_are_hours_minutes_seconds() {
 
 #[test]
 fn jitter_is_a_duration_or_none() {
-    for good in ["0s", "0m", "0h", "5m", "1h30m", "90s"] {
+    for good in ["0s", "5m", "1h30m", "90s"] {
         passes("/spec/jitter", json!(good));
     }
-    for bad in ["10", "1d", "1.5h", "-5m", "5m1h"] {
+    for bad in ["10", "1d", "1.5h", "-5m", "5m1h", "0m", "00s", "0h0m", "25h"] {
         refused("/spec/jitter", json!(bad), "or '0s'");
     }
 }

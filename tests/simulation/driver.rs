@@ -52,6 +52,20 @@ pub trait Subject: Sized {
     fn start(&self, client: Client, leads: Arc<AtomicBool>) -> Self::Process;
     /// One pass over an object as the process has it in its cache.
     fn pass(process: &Self::Process, object: &Object) -> BoxFuture<'static, After>;
+    /// The kind whose objects a process has in its cache, too, if a pass looks at any.
+    fn looks_at() -> Option<&'static str> {
+        None
+    }
+    /// Hands a process what it has in its cache of that kind.
+    fn show(_: &Self::Process, _: Vec<Arc<Object>>) {}
+    /// What somebody changes in the spec of an object.
+    fn edit(_: &mut Store, _: &Key) {}
+    /// What somebody changes in the other objects.
+    fn edit_others(_: &mut Store, _: &Key) {}
+    /// When the run ends, since the beginning, where the controller looks again for ever.
+    fn ends(&self) -> Option<Duration> {
+        None
+    }
     /// The kind that gets passes.
     fn kind(&self) -> &'static str;
     /// The object that a change triggers a pass of, and after which time; `before` is what was changed, if it was
@@ -82,6 +96,8 @@ pub struct Pass {
     pub at: Duration,
     /// How many older versions of the object there were.
     pub older: usize,
+    /// How many changes of the other objects in the cache there were.
+    pub others: usize,
     /// How many changes had triggered a pass before.
     pub triggers: usize,
     /// Its requests, by number.
@@ -185,6 +201,7 @@ impl<'a, S: Subject> Driver<'a, S> {
         let (of_requests, mut outage) = (fault.clone(), None);
         let mishaps = Box::new(move |record: &Record| of_requests.mishap(record, &mut outage));
         let server = ApiServer::new(clock, past, mishaps, refuses, subject.check());
+        server.set_edits([S::edit, S::edit_others]);
         if matches!(fault, Fault::ReversedLists) {
             server.reverse_lists();
         }
@@ -251,7 +268,7 @@ impl<'a, S: Subject> Driver<'a, S> {
             let queued = self.state.queue.values().min().copied();
             let restart = self.process.is_none().then_some(self.up_at);
             let Some(next) = [queued, restart, self.subject.next()].into_iter().flatten().min() else { return };
-            if until.is_some_and(|until| next > until) {
+            if [until, self.subject.ends()].into_iter().flatten().any(|end| next > end) {
                 return;
             }
             self.clock.wait_until(next).await;
@@ -306,7 +323,9 @@ impl<'a, S: Subject> Driver<'a, S> {
                     continue;
                 }
             }
-            let heard = created || !root || !self.cache_stands_still(&key, self.state.passes.len());
+            let next = self.state.passes.len();
+            let other = S::looks_at().is_some_and(|kind| change.object["kind"] == kind);
+            let heard = !(root && !created && self.cache_stands_still(&key, next) || other && self.is_behind(next));
             if heard && self.process.is_some() {
                 self.enqueue(key, after);
             }
@@ -354,6 +373,7 @@ impl<'a, S: Subject> Driver<'a, S> {
             key: key.clone(),
             at: self.clock.elapsed(),
             older: self.server.with(|store| store.history(&key).len()) - 1,
+            others: S::looks_at().map_or(0, |kind| self.server.with(|store| store.changes_of(kind))),
             triggers: self.state.triggers,
             requests: Vec::new(),
             after: String::new(),
@@ -374,9 +394,10 @@ impl<'a, S: Subject> Driver<'a, S> {
             write!(self.state.passes[number].after, ", then {then}").unwrap();
             self.enqueue(key.clone(), Duration::ZERO);
         }
-        if self.cache_stands_still(&key, number) {
+        let late = |driver: &Self, number| driver.cache_stands_still(&key, number) || driver.is_behind(number);
+        if late(self, number) {
             // Sooner or later the event comes.
-            let again = if self.cache_stands_still(&key, number + 1) { LAG } else { Duration::ZERO };
+            let again = if late(self, number + 1) { LAG } else { Duration::ZERO };
             self.enqueue(key, again);
         }
     }
@@ -393,6 +414,7 @@ impl<'a, S: Subject> Driver<'a, S> {
     async fn run_pass(&mut self, object: &Object) -> Option<After> {
         let (process, leads) = self.process.as_ref().unwrap();
         let leads = Arc::clone(leads);
+        self.show(process);
         let mut pass = S::pass(process, object);
         let mut replaced = false;
         loop {
@@ -436,6 +458,29 @@ impl<'a, S: Subject> Driver<'a, S> {
         leads.store(!whole, Ordering::Relaxed);
     }
 
+    /// Brings the cache of the other objects up to date, or as far as it follows.
+    fn show(&self, process: &S::Process) {
+        let Some(kind) = S::looks_at() else { return };
+        let number = self.state.passes.len().saturating_sub(1);
+        let ended = self.subject.ends().is_some_and(|end| self.clock.elapsed() >= end) && self.state.queue.is_empty();
+        let others = self.server.with(|store| {
+            let newest = store.changes_of(kind);
+            let Fault::Behind { at, changes, .. } = self.fault else { return store.after_changes(kind, newest) };
+            let then = self.state.passes.get(at).map_or(newest, |pass| pass.others);
+            store.after_changes(
+                kind,
+                if self.is_behind(number) && !ended { then.saturating_sub(changes) } else { newest },
+            )
+        });
+        S::show(process, others);
+    }
+
+    /// Whether a pass with this number sees the other objects late: all follow the first one's cache.
+    const fn is_behind(&self, number: usize) -> bool {
+        let Fault::Behind { at, passes, .. } = self.fault else { return false };
+        at <= number && number < at + passes
+    }
+
     /// The object as the process has it in its cache.
     fn cached(&self, key: &Key) -> Option<Arc<Object>> {
         let number = self.state.passes.len();
@@ -463,6 +508,8 @@ impl<'a, S: Subject> Driver<'a, S> {
         if self.process.is_none() {
             self.start();
         }
+        self.state.queue.clear();
+        self.clock.wait_until(self.subject.ends().unwrap_or_default()).await;
         let kind = self.subject.kind();
         let all: Vec<Arc<Object>> = self.server.with(|store| store.objects().map(Arc::clone).collect());
         for object in all.iter().filter(|object| object["kind"] == kind) {

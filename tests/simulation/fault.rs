@@ -25,6 +25,10 @@ pub enum Mishap {
     Deleted,
     /// Somebody deletes the object right before and creates it anew under the same name.
     Recreated,
+    /// Somebody changes its spec right before.
+    Edited,
+    /// Somebody changes the other objects that it looks at right before.
+    OthersEdited,
 }
 
 /// One fault of a run.
@@ -42,6 +46,8 @@ pub enum Fault {
     TwoLeaders { at: usize, whole: bool },
     /// Some passes are handed an object that is some versions old.
     Stale { at: usize, passes: usize, versions: usize },
+    /// Some passes see the other objects in the cache some changes late.
+    Behind { at: usize, passes: usize, changes: usize },
     /// A pass is run again with the same object.
     Twice { at: usize },
     /// A change does not trigger a pass.
@@ -69,7 +75,7 @@ impl Fault {
             | Self::Pair { at, .. }
             | Self::Outage { at, .. }
             | Self::TwoLeaders { at, .. } => pass_of(*at),
-            Self::Stale { at, .. } | Self::Twice { at } => Some(*at),
+            Self::Stale { at, .. } | Self::Behind { at, .. } | Self::Twice { at } => Some(*at),
             Self::DroppedTrigger { at } => clean.passes.iter().rposition(|pass| pass.triggers <= *at),
         };
         pass.unwrap_or(0)
@@ -82,7 +88,7 @@ impl Fault {
             Self::None => true,
             Self::Request { .. } | Self::Pair { .. } | Self::TwoLeaders { .. } => began.is_some(),
             Self::Outage { seconds, .. } => began.is_some_and(|began| now >= began + Duration::from_secs(seconds)),
-            Self::Stale { at, passes: old, .. } => passes >= at + old,
+            Self::Stale { at, passes: old, .. } | Self::Behind { at, passes: old, .. } => passes >= at + old,
             Self::Twice { at } => passes > at,
             Self::DroppedTrigger { at } => triggers > at,
             Self::ReversedLists => false,
@@ -135,9 +141,19 @@ pub fn every(clean: &Run) -> Vec<Fault> {
     }
     for (at, pass) in clean.passes.iter().enumerate() {
         faults.push(Fault::Twice { at });
-        faults.extend((1..=pass.older).map(|versions| Fault::Stale { at, passes: 1, versions }));
+        // Where a controller looks again for ever, a pass that has nothing to do sees little.
+        let seldom = pass.others > 0 && pass.requests.is_empty();
+        let old = |number: &usize, most: usize| !seldom || *number == 1 || *number == most;
+        let versions = (1..=pass.older).filter(|versions| old(versions, pass.older));
+        faults.extend(versions.map(|versions| Fault::Stale { at, passes: 1, versions }));
         if pass.older > 0 {
             faults.push(Fault::Stale { at, passes: 3, versions: pass.older });
+        }
+        let late = (1..=pass.others).filter(|changes| old(changes, pass.others));
+        faults.extend(late.map(|changes| Fault::Behind { at, passes: 1, changes }));
+        if pass.others > 0 && !seldom {
+            faults.push(Fault::Behind { at, passes: 3, changes: 1 });
+            faults.push(Fault::Behind { at, passes: 3, changes: pass.others });
         }
     }
     faults.extend((0..clean.triggers).map(|at| Fault::DroppedTrigger { at }));
@@ -148,6 +164,13 @@ pub fn every(clean: &Run) -> Vec<Fault> {
 pub fn pairs(clean: &Run) -> Vec<Fault> {
     let mishaps = clean.records.iter().flat_map(|record| mishaps(&record.call).into_iter().map(|m| (record.index, m)));
     mishaps.flat_map(|(at, mishap)| (1..=PAIR_REACH).map(move |then| Fault::Pair { at, mishap, then })).collect()
+}
+
+/// Somebody changes the spec, or other objects, at every request of a clean run.
+pub fn edits(clean: &Run) -> Vec<Fault> {
+    let edits = [Mishap::Edited, Mishap::OthersEdited];
+    let at = |at| edits.map(|mishap| Fault::Request { at, mishap, down: 0 });
+    clean.records.iter().flat_map(|record| at(record.index)).collect()
 }
 
 /// Not doing a read and losing its answer are the same.

@@ -169,6 +169,6 @@ fn without_moment(text: &str) -> String {
 }
 
 fn is_of_time(field: &str) -> bool {
-    let last = ["Time", "Timestamp", "From", "To", "Version"];
+    let last = ["Time", "Timestamp", "From", "To", "Version", "since"];
     last.iter().any(|end| field.ends_with(end)) && field != "apiVersion"
 }

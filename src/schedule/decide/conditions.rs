@@ -2,21 +2,13 @@
 
 use super::due::rest;
 use super::facts::{is_replaced_too_soon, replaced_too_soon, set};
-use crate::api::condition::{self, READY, RECONCILING, SCHEDULE_VALID, STALLED, Truth};
+use crate::api::condition::{READY, RECONCILING, SCHEDULE_VALID, STALLED, Truth};
 use crate::api::{BackupScheduleStatus, Reason, SchedulePhase, moment};
-use crate::schedule::step::Note;
 use crate::schedule::validate::ValidSchedule;
 use chrono::{DateTime, Utc};
 
 /// Sets what follows from everything else.
-pub fn close(
-    schedule: &ValidSchedule,
-    before: &BackupScheduleStatus,
-    status: &mut BackupScheduleStatus,
-    notes: &mut Vec<Note>,
-    refused: Option<&str>,
-    now: DateTime<Utc>,
-) {
+pub fn close(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, refused: Option<&str>, now: DateTime<Utc>) {
     status.observed_generation = Some(schedule.generation);
     let stalled = stalled(status, now);
     status.phase = Some(match (&stalled, schedule.is_suspended) {
@@ -27,13 +19,7 @@ pub fn close(
     set(status, schedule, SCHEDULE_VALID, (Truth::True, Reason::Valid, ""), now);
     let (ready, reconciling, reason, message) = match (stalled.clone(), refused) {
         (Some((reason, message)), _) => (Truth::False, Truth::False, reason, message),
-        (None, Some(words)) => {
-            if condition::reason(&before.conditions, READY) != Some(Reason::BackupRefused.as_str()) {
-                let turn = format!("refused.{}", now.timestamp());
-                notes.push(Note::new(Reason::BackupRefused, words.to_owned(), turn));
-            }
-            (Truth::False, Truth::True, Reason::BackupRefused, words.to_owned())
-        }
+        (None, Some(words)) => (Truth::False, Truth::True, Reason::BackupRefused, words.to_owned()),
         (None, None) if schedule.is_suspended => {
             (Truth::True, Truth::False, Reason::Suspended, "spec.suspend is true: no slot gets a backup".to_owned())
         }

@@ -57,7 +57,7 @@ fn begin(
     };
     let object = match world.reading(&newest.name) {
         Reading::Unread => return Some(Step::Look(newest.name.clone())),
-        Reading::Nothing => return None,
+        Reading::Nothing | Reading::Unreadable => return None,
         Reading::Backup(object) => object,
     };
     let Some(asked) = asked(schedule, newest, object) else {
@@ -144,7 +144,7 @@ fn again(schedule: &ValidSchedule, running: &DrillRun, world: &World<'_>) -> Opt
     let child = world.children.iter().find(|child| child.uid == running.uid)?;
     match world.reading(&running.name) {
         Reading::Unread => Some(Step::Look(running.name.clone())),
-        Reading::Nothing => None,
+        Reading::Nothing | Reading::Unreadable => None,
         Reading::Backup(object) => {
             let asked = asked(schedule, child, object)?;
             Some(Step::Drill { job: running.job.clone(), asked: Box::new(asked) })

@@ -5,6 +5,7 @@ use super::timing::{passed, timing_of};
 use crate::api::names::{requested_backup, slot_backup};
 use crate::api::{BackupNow, BackupScheduleStatus, BackupType, ConcurrencyPolicy, Reason, Slot, moment};
 use crate::controller::pace::since;
+use crate::schedule::children::{Child, Whose};
 use crate::schedule::slots::Passed;
 use crate::schedule::step::Note;
 use crate::schedule::validate::ValidSchedule;
@@ -20,6 +21,8 @@ const REST: (Duration, Duration) = (Duration::from_mins(15), Duration::from_hour
 pub enum Turn {
     /// Nothing.
     None,
+    /// First this backup has to be read: what the watch shows may be long over.
+    Look(String),
     /// A backup that is not over makes way.
     Replace(Running),
     /// A backup is due.
@@ -31,12 +34,12 @@ pub enum Turn {
 pub struct Running {
     /// Name.
     pub name: String,
-    /// UID.
-    pub uid: String,
     /// Whether it was asked to copy the whole store.
     pub is_full: bool,
     /// Whether it is being deleted.
     pub is_deleted: bool,
+    /// Whether it was read for this pass.
+    pub is_read: bool,
 }
 
 /// A backup that is due.
@@ -78,6 +81,28 @@ impl Due {
     }
 }
 
+/// Backups that are there stand for their slots, and for their token, also where that could not be recorded: after a
+/// crash such a slot is neither due nor skipped, and its backup is not in its own way.
+pub fn settle(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, children: &[Child]) {
+    let ours = || children.iter().filter(|child| matches!(child.whose, Whose::Ours | Whose::Earlier));
+    let mut slots: Vec<DateTime<Utc>> = ours().filter_map(|child| child.slot).collect();
+    slots.sort_unstable();
+    for slot in slots {
+        let types = [BackupType::Full, BackupType::Auto];
+        let is_open = |backup_type: &BackupType| {
+            passed(schedule, status, *backup_type, slot).is_some_and(|passed| passed.slot == slot)
+        };
+        if let Some(backup_type) = types.into_iter().find(is_open) {
+            advance(status, &at_slot(schedule, status, Slot { time: slot, backup_type }, slot));
+        }
+    }
+    let Some(token) = requested(schedule, status) else { return };
+    let name = requested_backup(&schedule.owner.name, &token);
+    if ours().any(|child| child.name == name && child.slot.is_none()) {
+        status.backup_now = Some(BackupNow { token, name: Some(name) });
+    }
+}
+
 /// What is due now. Slots that cannot have a backup are skipped, and counted.
 pub fn next(
     schedule: &ValidSchedule,
@@ -105,7 +130,13 @@ pub fn next(
     for backup_type in [BackupType::Full, BackupType::Auto] {
         let until = now - schedule.jitter;
         let Some(due) = passed(schedule, status, backup_type, until) else { continue };
-        if let Some((reason, why)) = obstacle(schedule, status, backup_type, due.slot, running, now) {
+        let obstacle = obstacle(schedule, status, backup_type, due.slot, running, now);
+        let is_in_the_way = obstacle.as_ref().is_some_and(|(reason, _)| *reason == Reason::PreviousStillRunning)
+            || obstacle.is_none() && schedule.concurrency == ConcurrencyPolicy::Replace;
+        if let Some(running) = running.filter(|running| is_in_the_way && !running.is_read) {
+            return Turn::Look(running.name.clone());
+        }
+        if let Some((reason, why)) = obstacle {
             pass_over(status, notes, backup_type, due, (reason, &why));
             continue;
         }

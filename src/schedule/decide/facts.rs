@@ -3,7 +3,9 @@
 
 use super::due::Running;
 use crate::api::condition::{self, DRILL_PASSED, FRESH, Truth};
-use crate::api::{BackupScheduleStatus, Capacity, Failures, LastPoint, Reason, SchedulePhase, moment};
+use crate::api::{
+    BackupScheduleStatus, Capacity, Failures, GraphBackupStatus, LastPoint, Reason, SchedulePhase, moment,
+};
 use crate::schedule::children::{Child, ChildState, GoodPoint, Whose};
 use crate::schedule::step::Note;
 use crate::schedule::validate::ValidSchedule;
@@ -87,11 +89,21 @@ fn capacity(children: &[Child]) -> Option<Capacity> {
 
 /// The backup of this schedule that is not over; `status.active` names it afterwards.
 pub fn running(status: &mut BackupScheduleStatus, world: &World<'_>) -> Option<Running> {
-    let known = world.children.iter().filter(|child| child.is_ours_at_work()).map(|child| Running {
+    // What was read is newer than what the watch has shown.
+    let is_over = |child: &Child| match world.reading(&child.name) {
+        Reading::Unread | Reading::Unreadable => false,
+        Reading::Nothing => true,
+        Reading::Backup(object) => {
+            object.metadata.uid.as_deref() != Some(&*child.uid)
+                || object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal)
+        }
+    };
+    let at_work = world.children.iter().filter(|child| child.is_ours_at_work() && !is_over(child));
+    let known = at_work.map(|child| Running {
         name: child.name.clone(),
-        uid: child.uid.clone(),
         is_full: matches!(child.state, ChildState::Working { is_full: true, .. }),
         is_deleted: child.is_deleted,
+        is_read: matches!(world.reading(&child.name), Reading::Backup(_) | Reading::Unreadable),
     });
     // The oldest first: it is the one that the next has to wait for.
     let running = known.min_by(|a, b| a.name.cmp(&b.name)).or_else(|| just_taken(status, world));
@@ -106,12 +118,12 @@ fn just_taken(status: &BackupScheduleStatus, world: &World<'_>) -> Option<Runnin
         return None;
     }
     let Reading::Backup(object) = world.reading(active) else { return None };
-    let is_over = object.status.as_ref().is_some_and(crate::api::GraphBackupStatus::is_terminal);
+    let is_over = object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal);
     (!is_over).then(|| Running {
         name: active.clone(),
-        uid: object.metadata.uid.clone().unwrap_or_default(),
         is_full: object.spec.backup_type == crate::api::BackupType::Full,
         is_deleted: object.metadata.deletion_timestamp.is_some(),
+        is_read: true,
     })
 }
 
@@ -140,7 +152,10 @@ pub fn judge(
     let (truth, reason, message) = super::drill::condition(status);
     set(status, schedule, DRILL_PASSED, (truth, reason, &message), now);
     if status.replaced == REPLACED_TOO_OFTEN && before.replaced < REPLACED_TOO_OFTEN {
-        let turn = format!("replaced.{}", now.timestamp());
+        // The same for the same row of replacements, whichever version of the status they are counted from.
+        let since = status.last_success.as_ref().map_or(schedule.created, |point| point.data_from);
+        let since = status.failures.as_ref().map_or(since, |failures| failures.time.max(since));
+        let turn = format!("replaced.{}", since.timestamp());
         notes.push(Note::new(Reason::ReplacedTooSoon, replaced_too_soon(status.replaced), turn));
     }
 }

@@ -8,6 +8,7 @@ use crate::schedule::step::Note;
 use crate::schedule::validate::{Rules, ValidSchedule};
 use crate::schedule::world::World;
 use chrono::{DateTime, Utc};
+use std::time::Duration;
 
 /// Points that the status lists, of those that stay and of those that go.
 const LISTED: usize = 50;
@@ -198,7 +199,8 @@ fn shown(planned: &Planned<'_>, approved: Option<Approved>) -> RetentionStatus {
 pub fn next_expiry(schedule: &ValidSchedule, children: &[Child], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let max_age = schedule.retention.as_ref()?.policy.max_age?;
     let ours = children.iter().filter(|child| child.whose == Whose::Ours).filter_map(Child::good);
-    ours.map(|point| point.data_from + max_age).filter(|expiry| *expiry > now).min()
+    // One second later: a point is too old when it is older than that.
+    ours.map(|point| point.data_from + max_age + Duration::from_secs(1)).filter(|expiry| *expiry > now).min()
 }
 
 /// What comes next for a deleted schedule.

@@ -9,20 +9,21 @@ mod keep;
 mod skip;
 mod timing;
 
-use super::children::{Child, Holder, holder, is_removable};
+use super::children::{Child, Holder, holder, is_removable, is_stoppable};
 use super::status;
 use super::step::{BackupRef, Decision, Note, Step};
 use super::validate::ValidSchedule;
 use super::world::{POINTS_FINALIZER, Reading, World};
-use crate::api::{BackupScheduleStatus, DeletionPolicy, GraphBackup};
-use chrono::{DateTime, Utc};
+use crate::api::condition::{self, READY};
+use crate::api::{BackupScheduleStatus, DeletionPolicy, GraphBackup, Reason};
+use chrono::{DateTime, TimeDelta, Utc};
 use due::Turn;
 use keep::Removal;
 use kube::ResourceExt;
 use std::time::Duration;
 
 /// Longest time between two passes: the clock of the machine may be set.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Until a point that may not be removed yet is looked at again.
 const LATER: Duration = Duration::from_secs(30);
 
@@ -44,7 +45,9 @@ pub fn decide(
     }
     let mut status = status::begun(schedule, before);
     let mut notes = Vec::new();
+    due::settle(schedule, &mut status, world.children);
     timing::refresh(schedule, &mut status, now);
+    due::settle(schedule, &mut status, world.children);
     facts::observe(schedule, &mut status, world.children);
     // The newest backup may be newer than what the watch has shown.
     if let Some(unseen) = unseen(&status, world) {
@@ -58,8 +61,12 @@ pub fn decide(
         (None, None) => drill::next(schedule, &mut status, &mut notes, world, now).unwrap_or(Step::Record),
     };
     facts::judge(schedule, before, &mut status, &mut notes, world.refused, now);
-    conditions::close(schedule, before, &mut status, &mut notes, world.refused, now);
-    let look_again = Some(look_again(schedule, &status, world, now));
+    conditions::close(schedule, &mut status, world.refused, now);
+    let look_again = match step {
+        // It is left for the next pass if it has changed.
+        Step::Replace(_) => Some(LATER),
+        _ => Some(look_again(schedule, &status, world, now)),
+    };
     Decision { step, status, notes, look_again }
 }
 
@@ -100,12 +107,18 @@ fn take(
     let running = facts::running(status, world);
     match due::next(schedule, status, notes, running.as_ref(), now) {
         Turn::None => None,
+        Turn::Look(name) => Some(Step::Look(name)),
         Turn::Replace(child) => {
-            let child = world.children.iter().find(|known| known.uid == child.uid)?;
-            Some(Step::Replace(reference(schedule, child)))
+            // It was read: `next` has asked for it.
+            let Reading::Backup(object) = world.reading(&child.name) else { return None };
+            Some(Step::Replace(marked(object)))
         }
         Turn::Take(due) => match world.reading(&due.name) {
             Reading::Backup(object) if holder(schedule, due.slot(), object) == Holder::Foreign => {
+                due::name_taken(status, notes, &due);
+                None
+            }
+            Reading::Unreadable => {
                 due::name_taken(status, notes, &due);
                 None
             }
@@ -113,16 +126,23 @@ fn take(
                 due::taken(status, &due);
                 None
             }
-            Reading::Nothing | Reading::Unread if world.refused.is_some() => {
-                status.clone_from(&due.untouched);
-                None
-            }
             Reading::Nothing | Reading::Unread => {
+                if let Some(words) = world.refused {
+                    status.clone_from(&due.untouched);
+                    notes.extend(refused(status, &due.name, words));
+                    return None;
+                }
                 due::taken(status, &due);
                 Some(Step::Take(Box::new(super::build::child(schedule, &due.name, due.backup_type, due.slot()))))
             }
         },
     }
+}
+
+/// That a backup is refused is told when it begins.
+fn refused(status: &BackupScheduleStatus, name: &str, words: &str) -> Option<Note> {
+    let is_told = condition::reason(&status.conditions, READY) == Some(Reason::BackupRefused.as_str());
+    (!is_told).then(|| Note::new(Reason::BackupRefused, words.to_owned(), format!("refused.{name}")))
 }
 
 fn reference(schedule: &ValidSchedule, child: &Child) -> BackupRef {
@@ -142,7 +162,7 @@ fn remove(schedule: &ValidSchedule, world: &World<'_>, removal: Removal) -> Step
         Removal::Prune(child) => match world.reading(&child.name) {
             Reading::Unread => Step::Look(child.name),
             Reading::Backup(object) if is_removable(schedule, &child.uid, object) => Step::Prune(marked(object)),
-            Reading::Backup(_) | Reading::Nothing => Step::Record,
+            Reading::Backup(_) | Reading::Nothing | Reading::Unreadable => Step::Record,
         },
     }
 }
@@ -168,16 +188,20 @@ fn deleted(schedule: &ValidSchedule, before: &BackupScheduleStatus, world: &Worl
         return only(release, before, None);
     }
     let (step, look_again) = match keep::next_of_deleted(world) {
-        keep::OfDeleted::Stop(child) | keep::OfDeleted::Remove(Removal::Forget(child)) => {
-            (Step::Forget(reference(schedule, &child)), Some(Duration::ZERO))
-        }
-        keep::OfDeleted::Remove(removal @ Removal::Prune(_)) => match remove(schedule, world, removal) {
-            // It has changed: the watch will show how.
-            Step::Record => (Step::Record, Some(LATER)),
-            step => (step, Some(Duration::ZERO)),
+        // The watch may be late: one that is over may be a point, and a pinned one.
+        keep::OfDeleted::Stop(child) => match world.reading(&child.name) {
+            Reading::Unread => (Step::Look(child.name), None),
+            Reading::Backup(object) if is_stoppable(object, &child.uid) => (Step::Forget(marked(object)), Some(LATER)),
+            Reading::Backup(_) | Reading::Nothing | Reading::Unreadable => (Step::Record, Some(LATER)),
         },
+        keep::OfDeleted::Remove(removal) => (remove(schedule, world, removal), Some(LATER)),
         keep::OfDeleted::Wait => (Step::Record, Some(LATER)),
-        keep::OfDeleted::Done => (release, None),
+        // One that was taken last may not have been shown yet.
+        keep::OfDeleted::Done => match world.left {
+            None => (Step::Count, None),
+            Some(0) => (release, None),
+            Some(_) => (Step::Record, Some(LATER)),
+        },
     };
     only(step, before, look_again)
 }
@@ -192,11 +216,12 @@ fn look_again(
         return LATER;
     }
     let slot = status.next_slots.first().map(|slot| slot.time + schedule.jitter);
+    // One second later: it is late when it is past its deadline.
     let late = status.waiting.and_then(|slot| Some(slot.time + schedule.jitter + schedule.starting_deadline?));
+    let late = late.map(|late| late + TimeDelta::seconds(1));
     let moments = [slot, late, facts::stale_at(schedule, status), keep::next_expiry(schedule, world.children, now)];
     let next =
         moments.into_iter().flatten().chain(drill::moments(schedule, status)).filter(|moment| *moment > now).min();
-    // One second later: a slot is due when it is in the past.
     let wait = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(LONGEST_WAIT);
     wait.min(LONGEST_WAIT)
 }

@@ -194,8 +194,16 @@ fn a_foreign_object_of_that_name_is_reported_and_stops_no_later_slot() {
     // The API server says that the name is taken, and the object is read.
     let schedule = play.valid();
     let read = [(name, Some(crate::schedule::testing::stored(&foreign)))];
-    let world =
-        World { children: &[foreign], read: &read, refused: None, drill: None, finalizers: &[], is_deleted: false };
+    let world = World {
+        children: &[foreign],
+        read: &read,
+        unreadable: &[],
+        left: None,
+        refused: None,
+        drill: None,
+        finalizers: &[],
+        is_deleted: false,
+    };
     let decision = super::decide(schedule, &play.status, &world, play.now);
     assert_eq!(decision.step, Step::Record);
     assert_eq!(decision.notes[0].reason, Reason::NameTaken);

@@ -30,7 +30,7 @@ const PLAIN: Kind = Kind {
 };
 
 /// Every kind that is served.
-pub static KINDS: [Kind; 8] = [
+pub static KINDS: [Kind; 9] = [
     Kind {
         group: "graphbackup.dev",
         version: "v1alpha1",
@@ -39,6 +39,15 @@ pub static KINDS: [Kind; 8] = [
         has_status: true,
         counts_generations: true,
         frozen_spec: true,
+    },
+    Kind {
+        group: "graphbackup.dev",
+        version: "v1alpha1",
+        name: "BackupSchedule",
+        plural: "backupschedules",
+        has_status: true,
+        counts_generations: true,
+        ..PLAIN
     },
     Kind { group: "batch", name: "Job", plural: "jobs", has_status: true, counts_generations: true, ..PLAIN },
     Kind {

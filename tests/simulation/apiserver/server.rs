@@ -26,6 +26,8 @@ type Answer = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 pub type Mishaps = Box<dyn FnMut(&Record) -> Option<Mishap> + Send>;
 /// Says which requests are refused by quota or RBAC.
 pub type Refuses = fn(&Call) -> bool;
+/// What somebody does to an object.
+pub type Edit = fn(&mut Store, &Key);
 /// Says which invariants are broken.
 pub type Check = Box<dyn FnMut(&Store) -> Vec<String> + Send>;
 
@@ -71,6 +73,7 @@ struct State {
     broken: Vec<String>,
     signal: Option<Signal>,
     subject: Option<Key>,
+    edits: [Edit; 2],
     leads: Arc<AtomicBool>,
     reversed: bool,
     watches: tokio::sync::watch::Sender<u64>,
@@ -101,6 +104,7 @@ impl ApiServer {
             broken: Vec::new(),
             signal: None,
             subject: None,
+            edits: [|_, _| {}; 2],
             leads: Arc::new(AtomicBool::new(true)),
             reversed: false,
             watches: tokio::sync::watch::Sender::new(0),
@@ -134,6 +138,11 @@ impl ApiServer {
     /// The object that is worked on now, for mishaps that happen to it.
     pub fn set_subject(&self, key: &Key) {
         self.state.lock().unwrap().subject = Some(key.clone());
+    }
+
+    /// What somebody does to the object, and to others, for the mishaps that they are changed.
+    pub fn set_edits(&self, edits: [Edit; 2]) {
+        self.state.lock().unwrap().edits = edits;
     }
 
     /// Whether the present process leads, for the mishap that it does not any more.
@@ -179,6 +188,11 @@ impl ApiServer {
         self.state.lock().unwrap().records.clone()
     }
 
+    /// Every request since the last time.
+    pub fn take_records(&self) -> Vec<Record> {
+        std::mem::take(&mut self.state.lock().unwrap().records)
+    }
+
     /// Invariants that were broken so far.
     pub fn broken(&self) -> Vec<String> {
         self.state.lock().unwrap().broken.clone()
@@ -218,9 +232,17 @@ impl ApiServer {
                 go_on.notified().await;
             }
             Some(Mishap::LeaseLost) => self.state.lock().unwrap().leads.store(false, Ordering::Relaxed),
-            Some(Mishap::Deleted | Mishap::Recreated) => {
-                let subject = self.state.lock().unwrap().subject.clone().unwrap();
-                let act = if mishap == Some(Mishap::Deleted) { fault::delete } else { fault::recreate };
+            Some(Mishap::Deleted | Mishap::Recreated | Mishap::Edited | Mishap::OthersEdited) => {
+                let (subject, [edit, edit_others]) = {
+                    let state = self.state.lock().unwrap();
+                    (state.subject.clone().unwrap(), state.edits)
+                };
+                let act = match mishap {
+                    Some(Mishap::Deleted) => fault::delete,
+                    Some(Mishap::Recreated) => fault::recreate,
+                    Some(Mishap::Edited) => edit,
+                    _ => edit_others,
+                };
                 self.with(|store| act(store, &subject));
             }
             None => {}

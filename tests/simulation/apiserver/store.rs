@@ -181,6 +181,25 @@ impl Store {
         Some(&self.changes[start..])
     }
 
+    /// How many changes objects of a kind have had.
+    pub fn changes_of(&self, kind: &str) -> usize {
+        self.changes.iter().filter(|change| change.object["kind"] == kind).count()
+    }
+
+    /// All objects of a kind as they were after so many changes of that kind.
+    pub fn after_changes(&self, kind: &str, count: usize) -> Vec<Arc<Object>> {
+        let mut objects = BTreeMap::new();
+        for change in self.changes.iter().filter(|change| change.object["kind"] == kind).take(count) {
+            match change.what {
+                ChangeType::Deleted => objects.remove(&Key::of(&change.object)),
+                ChangeType::Added | ChangeType::Modified => {
+                    objects.insert(Key::of(&change.object), Arc::clone(&change.object))
+                }
+            };
+        }
+        objects.into_values().collect()
+    }
+
     /// Every change of one object, oldest first.
     pub fn history(&self, key: &Key) -> Vec<&Change> {
         let about = |change: &&Change| {
@@ -192,6 +211,7 @@ impl Store {
     /// Forgets the log, as a real server does after some minutes: watches from before get 410.
     pub fn compact(&mut self) {
         self.oldest = self.version;
+        self.changes.clear();
     }
 
     /// Tells about new changes.

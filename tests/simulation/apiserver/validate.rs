@@ -22,6 +22,7 @@ pub fn validate(object: &Value) -> Result<(), Refusal> {
     match kind {
         "Event" => event(object),
         "GraphBackup" => status(&object["status"]),
+        "BackupSchedule" => schedule_status(&object["status"]),
         _ => Ok(()),
     }
 }
@@ -55,6 +56,20 @@ fn status(status: &Value) -> Result<(), Refusal> {
         require(length <= 1024, || format!("an attempt's message has {length} characters"))?;
     }
     Ok(())
+}
+
+/// Bounds from the CRD.
+fn schedule_status(status: &Value) -> Result<(), Refusal> {
+    let retention = &status["retention"];
+    let lists = [
+        (&status["conditions"], 16),
+        (&status["skipped"], 8),
+        (&status["nextSlots"], 3),
+        (&retention["keeps"], 50),
+        (&retention["removes"], 50),
+    ];
+    let fits = |(list, most): &(&Value, usize)| list.as_array().is_none_or(|items| items.len() <= *most);
+    require(lists.iter().all(fits), || "a list is too long".to_owned())
 }
 
 fn require(holds: bool, broken: impl FnOnce() -> String) -> Result<(), Refusal> {

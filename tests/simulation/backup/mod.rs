@@ -3,7 +3,7 @@
 mod conformance;
 mod invariants;
 mod jobs;
-mod scenario;
+pub mod scenario;
 mod scenarios;
-mod subject;
-mod whole;
+pub mod subject;
+pub mod whole;
