@@ -43,6 +43,7 @@ impl Schedule {
                     "timeZone": "Europe/Berlin",
                     "freshness": {"maxAge": "150s"},
                     "retention": {"keepLast": 3},
+                    "drill": {"schedule": "*/2 * * * *"},
                     "template": {
                         "source": {"uri": SOURCE}, "target": {"claimName": CLAIM}, "tool": {"image": TOOL_IMAGE},
                         "retry": {"limit": 3}, "deadlines": {"run": "5m", "podStart": "1m"},
@@ -155,6 +156,12 @@ async fn a_schedule_keeps_its_slots_while_the_master_and_the_operator_are_killed
             newest && status.active.is_none() && status.retention.as_ref().is_some_and(|plan| plan.removing == 0)
         })
         .await;
+    let drilled = schedule.until("a drill has passed", minutes(5), |status| {
+        let last = status.drill.as_ref().and_then(|drill| drill.last.as_ref());
+        last.is_some_and(|last| last.passed && last.time > back)
+    });
+    let last = drilled.await.drill.unwrap().last.unwrap();
+    assert!(last.seconds.is_some() && last.last_transaction > Some(1), "{last:?}");
     kubectl(&["-n", NAMESPACE, "patch", "gbs", "every-minute", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
     let status = schedule.until("idle", minutes(2), |status| {
         status.phase == Some(graph_backup_operator::api::SchedulePhase::Suspended) && status.active.is_none()

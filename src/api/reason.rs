@@ -117,6 +117,8 @@ reasons! {
     PreviousStillRunning => Retry,
     /// A slot was skipped, because one backup stands for several slots that had passed.
     Superseded => Retry,
+    /// A slot was skipped, because its expression or time zone was changed before its backup was taken.
+    ScheduleChanged => Retry,
     /// A slot was skipped, because a foreign object has the name of its backup.
     NameTaken => Act,
     /// Slots are skipped for a while, because backups keep failing for the same cause on the target.

@@ -86,6 +86,8 @@ pub struct KnownFailure {
     pub reason: Box<str>,
     /// When.
     pub time: DateTime<Utc>,
+    /// Whether it is pinned.
+    pub is_pinned: bool,
 }
 
 /// What is kept of a recovery point.
@@ -189,6 +191,17 @@ impl Known {
         }
     }
 
+    /// Whether it is over, and pinned.
+    pub fn is_pinned(&self) -> bool {
+        match self {
+            Self::Over(over) => {
+                over.point.as_ref().is_some_and(|point| point.is_pinned)
+                    || over.failure.as_ref().is_some_and(|failure| failure.is_pinned)
+            }
+            Self::Open(_) | Self::Unreadable { .. } => false,
+        }
+    }
+
     /// The object and its recovery point, if it has one.
     pub fn point(&self) -> Option<(&Over, &KnownPoint)> {
         match self {
@@ -245,7 +258,8 @@ impl KnownFailure {
         let status = object.status.as_ref().filter(|status| status.is_terminal() && !status.has_succeeded())?;
         let ended = status.conditions.iter().find(|condition| condition.type_ == SUCCEEDED)?;
         let time = status.completion_time.or(status.start_time).unwrap_or(DateTime::UNIX_EPOCH);
-        Some(Self { reason: ended.reason.as_str().into(), time })
+        let is_pinned = object.annotations().contains_key(PIN_ANNOTATION);
+        Some(Self { reason: ended.reason.as_str().into(), time, is_pinned })
     }
 }
 

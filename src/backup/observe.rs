@@ -16,13 +16,14 @@ use crate::controller::call::{CallError, call, list};
 use crate::controller::job::{JobRef, JobState, created, finished, is_over, job_ref, summarize, to_chrono};
 use crate::controller::limit::Limit;
 use crate::controller::lock::ClusterLocks;
+use crate::controller::namespace::is_terminating;
 use crate::controller::store::Key;
 use crate::discovery::{Discovery, DiscoveryError, Located};
 use crate::members::choose;
 use crate::members::replicas::{self, MemberState, get_workload};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{Api, Client, ResourceExt};
 
 /// Observes the world for one pass.
@@ -309,7 +310,7 @@ async fn observe_deleted(
     deleted: DateTime<Utc>,
 ) -> Result<DeletionView, CallError> {
     let client = observer.client;
-    if is_namespace_terminating(client, backup).await {
+    if is_terminating(client, &backup.owner.namespace).await {
         return Ok(DeletionView::NamespaceTerminating);
     }
     let jobs = jobs_of(client, &backup.owner.namespace, &backup.owner.uid).await?;
@@ -339,13 +340,6 @@ async fn observe_deleted(
         prune_terminating: job.as_ref().is_some_and(|job| job.metadata.deletion_timestamp.is_some()),
         prune_job: job.map(|job| (job_ref(&job), created(&job))),
     })))
-}
-
-/// Whether the object's namespace is being deleted, as far as this operator may know.
-async fn is_namespace_terminating(client: &Client, backup: &ValidBackup) -> bool {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let namespace = call("read a namespace", namespaces.get_metadata_opt(&backup.owner.namespace)).await;
-    namespace.ok().flatten().is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
 }
 
 /// State of a Job that belongs to no attempt.

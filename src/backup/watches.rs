@@ -67,11 +67,11 @@ impl KnownBackups {
         }
     }
 
-    /// Counts a backup that works. One that is over neither works nor waits.
+    /// Counts a backup that works. One that is over, or that this version cannot read, neither works nor waits.
     fn count(&self, key: &Key, known: &Known) {
         match known {
-            Known::Over(_) => self.limit.forget(key),
-            Known::Open(_) | Known::Unreadable { .. } => self.limit.works(key, known.is_at_work()),
+            Known::Over(_) | Known::Unreadable { .. } => self.limit.forget(key),
+            Known::Open(_) => self.limit.works(key, known.is_at_work()),
         }
     }
 

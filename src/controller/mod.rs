@@ -8,6 +8,7 @@ pub mod job;
 pub mod limit;
 pub mod lock;
 pub mod metrics;
+pub mod namespace;
 pub mod pace;
 pub mod pass;
 pub mod pod;

@@ -58,6 +58,8 @@ pub enum ChildState {
         reason: String,
         /// When.
         time: DateTime<Utc>,
+        /// Whether a person has pinned it.
+        is_pinned: bool,
     },
 }
 
@@ -138,7 +140,11 @@ pub fn child(schedule: &ValidSchedule, known: &Known) -> Option<Child> {
                     is_adopted: point.is_adopted,
                     is_broken: point.is_broken,
                 }),
-                (None, Some(failure)) => ChildState::Failed { reason: failure.reason.to_string(), time: failure.time },
+                (None, Some(failure)) => ChildState::Failed {
+                    reason: failure.reason.to_string(),
+                    time: failure.time,
+                    is_pinned: failure.is_pinned,
+                },
                 (None, None) => return None,
             };
             let uid = over.point.as_ref().map(|point| &point.uid).or(origin.as_ref().map(|origin| &origin.uid));

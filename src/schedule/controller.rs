@@ -18,6 +18,7 @@ use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
 use crate::controller::job::JobState;
 use crate::controller::lock::ClusterLocks;
 use crate::controller::metrics::Metrics;
+use crate::controller::namespace::is_terminating;
 use crate::controller::pace::{Pace, Told};
 use crate::controller::pass::{self, Passed};
 use crate::controller::queue::Passes;
@@ -137,6 +138,11 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
         Ok(schedule) => schedule,
         Err(error) => return context.refuse(object, &error, now).await, // client
     };
+    let held = object.finalizers().iter().any(|finalizer| finalizer == POINTS_FINALIZER);
+    let is_deleted = object.metadata.deletion_timestamp.is_some();
+    if is_deleted && held && is_terminating(&context.client, &schedule.owner.namespace).await {
+        return context.release(object, now).await; // client
+    }
     let mut seen = Seen::begin(object, &schedule, context).await?; // client
     for _ in 0..LOOKS_MAX {
         let decision = context.decide(object, &schedule, &seen, now);
@@ -150,7 +156,7 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
         }
         let before = (object.status.as_ref(), version.as_str());
         let refused = match context.execute(object, before, Some(&schedule), &decision, now).await? {
-            Outcome::Done => return Ok(context.done(&schedule, &decision)),
+            Outcome::Done => return Ok(context.done(object, &schedule, &decision)),
             Outcome::Refused { refusal, message, resource_version } => (refusal, message, resource_version),
         };
         match (refused, &decision.step) {
@@ -163,9 +169,14 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
                 let refused = drill_refused(&schedule, &decision.status, &message, now);
                 let before = (Some(&decision.status), version.as_str());
                 context.execute(object, before, Some(&schedule), &refused, now).await?; // client
-                return Ok(context.done(&schedule, &refused));
+                return Ok(context.done(object, &schedule, &refused));
             }
-            ((Refusal::NameTaken | Refusal::Refused, message, _), _) => seen.refused = Some(message),
+            ((Refusal::NameTaken | Refusal::Refused, message, _), _) => {
+                // Words that differ each time would be written for ever: each write brings the next pass.
+                let is_due = context.pace.is_due(&pass::key(&object.metadata));
+                let told = status::refusal(object.status.as_ref()).filter(|_| !is_due);
+                seen.refused = Some(told.map_or(message, str::to_owned));
+            }
         }
     }
     Ok(Passed { look_again: Some(Duration::from_secs(1)), told: Told::Nothing })
@@ -264,12 +275,33 @@ impl Context {
         Ok(Passed { look_again, told: Told::News })
     }
 
+    /// Lets a deleted schedule go whose namespace goes, too: its points go with that, and so do the operator's rights.
+    async fn release(&self, object: &BackupSchedule, now: DateTime<Utc>) -> Result<Passed, EffectError> {
+        let version = object.resource_version().unwrap_or_default();
+        let others = object.finalizers().iter().filter(|finalizer| *finalizer != POINTS_FINALIZER);
+        let decision = Decision {
+            step: Step::SetFinalizers(others.cloned().collect()),
+            status: status::own(object),
+            notes: Vec::new(),
+            look_again: None,
+        };
+        self.execute(object, (object.status.as_ref(), &version), None, &decision, now).await?;
+        Ok(Passed::default())
+    }
+
     /// Logs and counts what was done.
-    fn done(&self, schedule: &ValidSchedule, decision: &Decision) -> Passed {
+    fn done(&self, object: &BackupSchedule, schedule: &ValidSchedule, decision: &Decision) -> Passed {
         let owner = &schedule.owner;
         event::log(owner, &decision.step, &decision.notes);
         self.metrics.schedule(&owner.namespace, &owner.name, status::facts(&decision.status));
-        Passed { look_again: decision.look_again, told: Told::News }
+        let before = object.status.as_ref();
+        let is_retold = status::refusal(before).is_some() && status::refusal(Some(&decision.status)).is_some();
+        let told = match before == Some(&decision.status) {
+            true => Told::Nothing,
+            false if is_retold => Told::OtherWords,
+            false => Told::News,
+        };
+        Passed { look_again: decision.look_again, told }
     }
 
     /// Executes a decision about the object with this status and this version.

@@ -3,7 +3,7 @@
 use super::validate::{InvalidSchedule, ValidSchedule, requested};
 use crate::api::condition::{self, FRESH, READY, RECONCILING, SCHEDULE_VALID, STALLED, Truth};
 use crate::api::{
-    BackupNow, BackupSchedule, BackupScheduleStatus, DrillStatus, SchedulePhase, TimingStatus, parse_duration,
+    BackupNow, BackupSchedule, BackupScheduleStatus, DrillStatus, Reason, SchedulePhase, TimingStatus, parse_duration,
 };
 use crate::controller::metrics::ScheduleFacts;
 use chrono::{DateTime, Utc};
@@ -18,6 +18,12 @@ pub fn own(object: &BackupSchedule) -> BackupScheduleStatus {
 /// The status that a decision starts from.
 pub fn begun(schedule: &ValidSchedule, before: &BackupScheduleStatus) -> BackupScheduleStatus {
     BackupScheduleStatus { uid: Some(schedule.owner.uid.clone()), ..before.clone() }
+}
+
+/// In which words the API server refuses the backup that is due, if it does.
+pub fn refusal(status: Option<&BackupScheduleStatus>) -> Option<&str> {
+    let ready = status?.conditions.iter().find(|condition| condition.type_ == READY)?;
+    (ready.reason == Reason::BackupRefused.as_str()).then_some(ready.message.as_str())
 }
 
 /// What the metrics tell of a schedule.

@@ -182,7 +182,7 @@ impl Play {
             let child = self.children.iter_mut().find(|child| child.name == name).unwrap();
             let is_full = matches!(child.state, ChildState::Working { is_full: true, .. });
             child.state = match self.fails {
-                Some(reason) => ChildState::Failed { reason: reason.to_owned(), time: end },
+                Some(reason) => ChildState::Failed { reason: reason.to_owned(), time: end, is_pinned: false },
                 None => ChildState::Good(good(end - TimeDelta::seconds(self.takes), u32::from(!is_full))),
             };
         }

@@ -205,9 +205,8 @@ pub fn requested(object: &BackupSchedule) -> Option<String> {
 
 /// What a backup of this schedule could be refused for is found now, not at its first slot.
 fn require_valid_children(schedule: &ValidSchedule) -> Result<(), InvalidSchedule> {
-    let full = schedule.full.as_ref().map(|_| BackupType::Full);
     let incremental = schedule.incremental.as_ref().map(|_| BackupType::Auto);
-    for backup_type in full.into_iter().chain(incremental) {
+    for backup_type in [BackupType::Full].into_iter().chain(incremental) {
         let mut example = GraphBackup::new("example", schedule.template.backup(backup_type));
         example.metadata = ObjectMeta {
             namespace: Some(schedule.owner.namespace.clone()),

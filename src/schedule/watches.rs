@@ -105,8 +105,8 @@ impl Listener for KnownSchedules {
 fn stage(known: Option<&Known>) -> [bool; 5] {
     let is_over = known.is_some_and(|known| matches!(known, Known::Over(_)));
     let is_deleted = known.and_then(Known::origin).is_some_and(|origin| origin.is_deleted);
-    let point = known.and_then(Known::point).map(|(_, point)| point);
-    let (is_pinned, is_broken) = point.map(|point| (point.is_pinned, point.is_broken)).unwrap_or_default();
+    let is_pinned = known.is_some_and(Known::is_pinned);
+    let is_broken = known.and_then(Known::point).is_some_and(|(_, point)| point.is_broken);
     [known.is_some(), is_over, is_deleted, is_pinned, is_broken]
 }
 

@@ -1,7 +1,7 @@
 //! Whether a backup is due now, and what becomes of a slot that cannot have one. Pure.
 
 use super::skip::skip;
-use super::timing::{passed, timing_of};
+use super::timing::{AHEAD, passed, timing_of};
 use crate::api::names::{requested_backup, slot_backup};
 use crate::api::{BackupNow, BackupScheduleStatus, BackupType, ConcurrencyPolicy, Reason, Slot, moment};
 use crate::controller::pace::since;
@@ -83,9 +83,10 @@ impl Due {
 
 /// Backups that are there stand for their slots, and for their token, also where that could not be recorded: after a
 /// crash such a slot is neither due nor skipped, and its backup is not in its own way.
-pub fn settle(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, children: &[Child]) {
+pub fn settle(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, children: &[Child], now: DateTime<Utc>) {
     let ours = || children.iter().filter(|child| matches!(child.whose, Whose::Ours | Whose::Earlier));
-    let mut slots: Vec<DateTime<Utc>> = ours().filter_map(|child| child.slot).collect();
+    let has_come = |slot: &DateTime<Utc>| *slot <= now + AHEAD;
+    let mut slots: Vec<DateTime<Utc>> = ours().filter_map(|child| child.slot).filter(has_come).collect();
     slots.sort_unstable();
     for slot in slots {
         let types = [BackupType::Full, BackupType::Auto];

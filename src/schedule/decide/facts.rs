@@ -49,7 +49,9 @@ fn failures(status: &BackupScheduleStatus, children: &[Child]) -> Option<Failure
     let since = status.last_success.as_ref().map(|point| point.data_from);
     let ours = children.iter().filter(|child| child.whose == Whose::Ours);
     let failed = ours.filter_map(|child| match &child.state {
-        ChildState::Failed { reason, time } if since.is_none_or(|since| *time > since) => Some((child, reason, *time)),
+        ChildState::Failed { reason, time, .. } if since.is_none_or(|since| *time > since) => {
+            Some((child, reason, *time))
+        }
         ChildState::Failed { .. } | ChildState::Good(_) | ChildState::Working { .. } => None,
     });
     let failed: Vec<_> = failed.collect();

@@ -8,10 +8,15 @@ use crate::schedule::step::Note;
 use crate::schedule::validate::{Rules, ValidSchedule};
 use crate::schedule::world::World;
 use chrono::{DateTime, Utc};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Points that the status lists, of those that stay and of those that go.
 const LISTED: usize = 50;
+
+/// Points of a deleted schedule that are removed at the same time: each has a Job that removes its files, and only one
+/// Job has the lock of the target's folder.
+const AT_ONCE: usize = 4;
 
 /// A backup that nothing keeps.
 pub enum Removal {
@@ -58,8 +63,11 @@ fn forgotten(schedule: &ValidSchedule, world: &World<'_>) -> Option<Removal> {
         .iter()
         .filter(|child| child.whose == Whose::Ours && !child.is_deleted)
         .filter_map(|child| match child.state {
-            ChildState::Failed { time, .. } => Some((child, time)),
-            ChildState::Working { .. } | ChildState::Good(_) => None,
+            // A foreign status tells where the point of another object is.
+            ChildState::Failed { time, is_pinned: false, ref reason } if *reason != Reason::ForeignStatus.as_str() => {
+                Some((child, time))
+            }
+            ChildState::Failed { .. } | ChildState::Working { .. } | ChildState::Good(_) => None,
         })
         .collect();
     failed.sort_by(|(a, a_time), (b, b_time)| (b_time, &b.name).cmp(&(a_time, &a.name)));
@@ -69,12 +77,11 @@ fn forgotten(schedule: &ValidSchedule, world: &World<'_>) -> Option<Removal> {
 /// The points on the schedule's target, as retention sees them.
 fn candidates(schedule: &ValidSchedule, status: &BackupScheduleStatus, world: &World<'_>) -> Vec<Candidate> {
     let tried = status.drill.as_ref().and_then(|drill| drill.running.as_ref()).map(|running| running.uid.as_str());
-    let used_by = |uid: &str| {
-        world.children.iter().find(|child| match &child.state {
-            ChildState::Working { parent, .. } => parent.as_deref() == Some(uid),
-            ChildState::Good(_) | ChildState::Failed { .. } => false,
-        })
-    };
+    let users = world.children.iter().filter_map(|child| match &child.state {
+        ChildState::Working { parent: Some(parent), .. } => Some((parent.as_str(), child)),
+        ChildState::Working { parent: None, .. } | ChildState::Good(_) | ChildState::Failed { .. } => None,
+    });
+    let users: HashMap<&str, &Child> = users.collect();
     let standing = |child: &Child| {
         let point = child.point()?;
         Some(match child.whose {
@@ -82,7 +89,7 @@ fn candidates(schedule: &ValidSchedule, status: &BackupScheduleStatus, world: &W
             Whose::Ours if point.is_broken => Standing::Broken,
             Whose::Ours if point.is_pinned => Standing::Pinned,
             Whose::Ours if tried == Some(&child.uid) => Standing::InUse("a restore drill".to_owned()),
-            Whose::Ours => match used_by(&child.uid) {
+            Whose::Ours => match users.get(child.uid.as_str()) {
                 Some(user) => Standing::InUse(user.name.clone()),
                 None => Standing::Own,
             },
@@ -120,8 +127,10 @@ fn tell(
     let known = status.retention.take().unwrap_or_default();
     let (digest, removing) = (plan.digest(), plan.prune.len());
     let approved = approved(schedule, known.approved.as_ref(), planned, &digest);
+    let by_uid: HashMap<&str, &Candidate> =
+        planned.candidates.iter().map(|candidate| (candidate.uid.as_str(), candidate)).collect();
     let covered = |uid: &str| {
-        let point = planned.candidates.iter().find(|candidate| candidate.uid == uid);
+        let point = by_uid.get(uid);
         point.zip(approved.as_ref()).is_some_and(|(point, approved)| point.data_from <= approved.until)
     };
     let open = plan.prune.iter().filter(|pruned| !covered(&pruned.uid)).count();
@@ -171,8 +180,10 @@ fn approved(
 fn shown(planned: &Planned<'_>, approved: Option<Approved>) -> RetentionStatus {
     let Planned { plan, candidates, .. } = *planned;
     let count = |points: usize| u32::try_from(points).unwrap_or(u32::MAX);
+    let by_name: HashMap<&str, &Standing> =
+        candidates.iter().map(|candidate| (candidate.name.as_str(), &candidate.standing)).collect();
     let is_own = |name: &str| {
-        let standing = candidates.iter().find(|candidate| candidate.name == name).map(|found| &found.standing);
+        let standing = by_name.get(name).copied();
         matches!(standing, Some(Standing::Own | Standing::Pinned | Standing::InUse(_) | Standing::Broken))
     };
     let (own, others): (Vec<_>, Vec<_>) = plan.kept.iter().partition(|kept| is_own(&kept.name));
@@ -217,6 +228,10 @@ pub enum OfDeleted {
 
 /// What comes next for a deleted schedule whose points go with it.
 pub fn next_of_deleted(world: &World<'_>) -> OfDeleted {
+    let going = world.children.iter().filter(|child| child.whose == Whose::Ours && child.is_deleted).count();
+    if going >= AT_ONCE {
+        return OfDeleted::Wait;
+    }
     let ours = || world.children.iter().filter(|child| child.whose == Whose::Ours && !child.is_deleted);
     let is_used = |uid: &str| {
         world

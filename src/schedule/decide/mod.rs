@@ -14,7 +14,7 @@ use super::status;
 use super::step::{BackupRef, Decision, Note, Step};
 use super::validate::ValidSchedule;
 use super::world::{POINTS_FINALIZER, Reading, World};
-use crate::api::condition::{self, READY};
+use crate::api::condition::{self, READY, RETENTION_APPLIED};
 use crate::api::{BackupScheduleStatus, DeletionPolicy, GraphBackup, Reason};
 use chrono::{DateTime, TimeDelta, Utc};
 use due::Turn;
@@ -45,9 +45,9 @@ pub fn decide(
     }
     let mut status = status::begun(schedule, before);
     let mut notes = Vec::new();
-    due::settle(schedule, &mut status, world.children);
+    due::settle(schedule, &mut status, world.children, now);
     timing::refresh(schedule, &mut status, now);
-    due::settle(schedule, &mut status, world.children);
+    due::settle(schedule, &mut status, world.children, now);
     facts::observe(schedule, &mut status, world.children);
     // The newest backup may be newer than what the watch has shown.
     if let Some(unseen) = unseen(&status, world) {
@@ -57,7 +57,12 @@ pub fn decide(
     let removal = keep::retain(schedule, &mut status, &mut notes, world, now);
     let step = match (step, removal) {
         (Some(step), _) => step,
-        (None, Some(removal)) => remove(schedule, world, removal),
+        // A drill that runs is followed first: its Job does not stay for ever.
+        (None, Some(removal)) => {
+            let running = status.drill.as_ref().is_some_and(|drill| drill.running.is_some());
+            let ended = running.then(|| drill::next(schedule, &mut status, &mut notes, world, now)).flatten();
+            ended.unwrap_or_else(|| remove(schedule, world, removal))
+        }
         (None, None) => drill::next(schedule, &mut status, &mut notes, world, now).unwrap_or(Step::Record),
     };
     facts::judge(schedule, before, &mut status, &mut notes, world.refused, now);
@@ -215,11 +220,15 @@ fn look_again(
     if world.refused.is_some() {
         return LATER;
     }
+    // Not every end of a removal brings a pass: points that were taken over carry the name of another schedule.
+    let is_removing = condition::reason(&status.conditions, RETENTION_APPLIED) == Some(Reason::RemovingPoints.as_str());
+    let removing = is_removing.then(|| now + LATER);
     let slot = status.next_slots.first().map(|slot| slot.time + schedule.jitter);
     // One second later: it is late when it is past its deadline.
     let late = status.waiting.and_then(|slot| Some(slot.time + schedule.jitter + schedule.starting_deadline?));
     let late = late.map(|late| late + TimeDelta::seconds(1));
-    let moments = [slot, late, facts::stale_at(schedule, status), keep::next_expiry(schedule, world.children, now)];
+    let moments =
+        [removing, slot, late, facts::stale_at(schedule, status), keep::next_expiry(schedule, world.children, now)];
     let next =
         moments.into_iter().flatten().chain(drill::moments(schedule, status)).filter(|moment| *moment > now).min();
     let wait = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(LONGEST_WAIT);

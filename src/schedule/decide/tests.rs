@@ -67,6 +67,42 @@ fn a_schedule_that_could_not_be_read_has_no_slots_for_that_time() {
 }
 
 #[test]
+fn a_slot_that_an_edit_leaves_without_a_backup_is_counted() {
+    let mut play = hourly().spec("concurrencyPolicy", "Queue");
+    play.takes = 5400;
+    play.run_until("2026-11-24T12:10:00Z");
+    assert_eq!(play.status.waiting.map(|slot| slot.time), Some(at("2026-11-24T12:00:00Z")));
+    play.set("incremental", json!({"schedule": "45 * * * *"}));
+    play.passes();
+    assert_eq!((play.skipped("ScheduleChanged"), play.status.waiting), (1, None));
+    play.run_until("2026-11-24T12:50:00Z");
+    assert_eq!(play.slots(), ["20261124-1100", "20261124-1245"]);
+}
+
+#[test]
+fn an_edited_expression_counts_no_slots_of_the_time_before() {
+    let mut play = hourly();
+    play.run_until("2026-11-30T12:00:30Z");
+    play.set("full", json!({"schedule": "*/5 * * * *"}));
+    play.run_until("2026-11-30T12:04:00Z");
+    assert_eq!(play.status.skipped, []);
+}
+
+#[test]
+fn a_clock_that_was_ahead_costs_no_slot_once_it_is_right() {
+    let mut play = hourly();
+    play.run_until("2026-11-24T11:30:00Z");
+    play.away_until("2026-11-24T18:00:00Z");
+    play.run_until("2026-11-24T18:02:00Z");
+    assert_eq!(play.slots(), ["20261124-1100", "20261124-1800"]);
+    play.away_until("2026-11-24T12:05:00Z");
+    play.passes();
+    play.run_until("2026-11-24T19:00:00Z");
+    let slots = ["1300", "1400", "1500", "1600", "1700", "1900"].map(|hour| format!("20261124-{hour}"));
+    assert_eq!(play.slots()[2..], slots);
+}
+
+#[test]
 fn the_slots_of_a_suspended_schedule_are_counted_and_not_caught_up() {
     let mut play = hourly();
     play.run_until("2026-11-24T10:30:00Z");

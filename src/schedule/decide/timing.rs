@@ -4,7 +4,7 @@ use super::skip::skip;
 use crate::api::{
     BackupScheduleStatus, BackupType, DrillStatus, Reason, SchedulePhase, Slot, TimingStatus, now_seconds,
 };
-use crate::schedule::slots::Passed;
+use crate::schedule::slots::{Expression, Passed, parse_zone};
 use crate::schedule::validate::{Timetable, ValidSchedule};
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,11 +13,46 @@ const SHOWN: usize = 3;
 /// Slots that were missed longer ago than this are not counted.
 const LOOK_BACK: TimeDelta = TimeDelta::days(3660);
 
+/// No slot is decided on before it comes: what stands further ahead than this was decided by a clock that was wrong.
+pub const AHEAD: TimeDelta = TimeDelta::minutes(1);
+
+fn unlearn(timing: &mut TimingStatus, now: DateTime<Utc>) {
+    if timing.since > now + AHEAD || timing.last_slot.is_some_and(|slot| slot > now + AHEAD) {
+        (timing.since, timing.last_slot) = (now_seconds(now), None);
+    }
+}
+
+/// Counts the slots of an expression as it was that an edit leaves without a backup.
+fn count_edited(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, now: DateTime<Utc>) {
+    let known = [(&schedule.full, &status.full), (&schedule.incremental, &status.incremental)];
+    let missed = known.map(|(timetable, known)| {
+        let known = known.as_ref()?;
+        let is_same = timetable.as_ref().is_some_and(|timetable| is_of(known, timetable, schedule));
+        let expression = Expression::parse(&known.schedule).ok().filter(|_| !is_same)?;
+        expression.newest(parse_zone(&known.time_zone).ok()?, decided(known).max(now - LOOK_BACK), now)
+    });
+    for missed in missed.into_iter().flatten() {
+        skip(status, Reason::ScheduleChanged, missed.count, missed.slot);
+    }
+}
+
+/// Whether this is how far that expression has come, and not an earlier one.
+fn is_of(timing: &TimingStatus, timetable: &Timetable, schedule: &ValidSchedule) -> bool {
+    timing.schedule == timetable.text && timing.time_zone == schedule.zone.name()
+}
+
 /// Takes over what is new in the spec. No slot is due for a time at which its expression was not there, or at which the
 /// schedule was suspended: creating, editing and resuming a schedule start no backup.
 pub fn refresh(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, now: DateTime<Utc>) {
     let is_new = status.observed_generation.is_none();
     let resumed = status.phase == Some(SchedulePhase::Suspended) && !schedule.is_suspended;
+    let drill = status.drill.as_mut().map(|drill| &mut drill.timing);
+    for timing in status.full.as_mut().into_iter().chain(status.incremental.as_mut()).chain(drill) {
+        unlearn(timing, now);
+    }
+    if status.phase != Some(SchedulePhase::Suspended) {
+        count_edited(schedule, status, now);
+    }
     if resumed {
         resume(schedule, status, now);
     }
@@ -79,7 +114,8 @@ pub fn passed(
         BackupType::Full => (schedule.full.as_ref()?, status.full.as_ref()?),
         BackupType::Auto | BackupType::Incremental => (schedule.incremental.as_ref()?, status.incremental.as_ref()?),
     };
-    newest(schedule, timetable, timing, until)
+    // What was decided on for another expression says nothing of this one.
+    if is_of(timing, timetable, schedule) { newest(schedule, timetable, timing, until) } else { None }
 }
 
 /// The newest slot of an expression that is not decided on yet, up to a time, and how many there are.
