@@ -1,8 +1,8 @@
 //! What happens to the files of a deleted object, and to objects that want the same cluster.
 
 use crate::support::{
-    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, SHORT_LIVED, claim, claim_in, client, eventually, kubectl,
-    kubectl_refused, marker, real_tool_in,
+    Backup, Copy, Database, NAMESPACE, OPERATOR_NAMESPACE, SHORT_LIVED, TOOL_IMAGE, claim, claim_in, client,
+    eventually, kubectl, kubectl_refused, kubectl_with, marker, real_tool_in,
 };
 use serde_json::{Value, json};
 use std::process::Command;
@@ -101,6 +101,8 @@ async fn a_namespace_is_deleted_whatever_its_objects_were_at() {
     let at_work = Backup::create_in(SHORT_LIVED, &client, "at-work", "target", spec(slow)).await;
     at_work.until("an attempt runs", |status| !status.attempts.is_empty()).await;
 
+    schedule_with_a_finalizer(source).await;
+
     kubectl(&["delete", "namespace", SHORT_LIVED, "--timeout=120s"]);
     let leases = kubectl(&["-n", OPERATOR_NAMESPACE, "get", "leases", "-o", "name"]);
     assert!(!leases.contains("graphbackup-"), "the lock of the cluster is left: {leases}");
@@ -114,9 +116,27 @@ async fn a_namespace_is_deleted_whatever_its_objects_were_at() {
     let anew = Backup::create_in(SHORT_LIVED, &client, "anew", "target", spec(json!({}))).await;
     anew.succeeded().await;
     let label = json!({"labels": {"a": "b"}});
-    refused_to_the_operator(SHORT_LIVED, "anew", &label, "nothing of a GraphBackup but its finalizers");
+    refused_to_the_operator(SHORT_LIVED, "anew", &label, "the operator changes no spec, no label and no owner");
     anew.delete().await;
     kubectl(&["-n", SHORT_LIVED, "wait", "--for=delete", "gb/anew", "--timeout=120s"]);
+}
+
+/// A schedule whose points would go with it, and which holds its namespace until the operator releases it.
+async fn schedule_with_a_finalizer(source: &str) {
+    let schedule = json!({
+        "apiVersion": "graphbackup.dev/v1alpha1", "kind": "BackupSchedule",
+        "metadata": {"name": "yearly", "namespace": SHORT_LIVED},
+        "spec": {
+            "full": {"schedule": "@yearly"}, "deletionPolicy": "Delete",
+            "template": {"source": {"uri": source}, "target": {"claimName": "target"}, "tool": {"image": TOOL_IMAGE}},
+        },
+    });
+    kubectl_with(&["apply", "--server-side", "-f", "-"], &schedule);
+    eventually("the schedule has its finalizer", SOON, || async {
+        let object = kubectl(&["-n", SHORT_LIVED, "get", "gbs", "yearly", "-o", "jsonpath={.metadata.finalizers}"]);
+        object.contains("graphbackup.dev/points").then_some(())
+    })
+    .await;
 }
 
 /// The right that outlives the Role is narrow: this is refused.

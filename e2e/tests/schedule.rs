@@ -169,7 +169,8 @@ async fn a_schedule_keeps_its_slots_while_the_master_and_the_operator_are_killed
     let status = status.await;
     follower.abort();
     each_slot_once(&seen.lock().unwrap(), &status);
-    what_is_pruned_is_gone(&client, &schedule, &database, &survives).await;
+    let uids = seen.lock().unwrap().values().flat_map(BTreeMap::keys).cloned().collect::<Vec<_>>();
+    what_is_pruned_is_gone(&client, &schedule, &uids, (&database, &survives)).await;
     schedule.remove().await;
 }
 
@@ -194,7 +195,12 @@ fn each_slot_once(seen: &Seen, status: &BackupScheduleStatus) {
 }
 
 /// The points on the volume are those of the API, and the newest one has the data.
-async fn what_is_pruned_is_gone(client: &Client, schedule: &Schedule, database: &Database, survives: &str) {
+async fn what_is_pruned_is_gone(
+    client: &Client,
+    schedule: &Schedule,
+    uids: &[String],
+    (database, survives): (&Database, &str),
+) {
     let gone = || async {
         let backups = schedule.backups().await;
         backups.iter().all(|backup| backup.metadata.deletion_timestamp.is_none()).then_some(backups)
@@ -206,7 +212,9 @@ async fn what_is_pruned_is_gone(client: &Client, schedule: &Schedule, database: 
     assert!(good.iter().all(|backup| labels.iter().all(|label| !backup.labels().contains_key(*label))));
     let directories: Vec<_> = good.iter().map(|backup| backup.status.clone().unwrap().directory.unwrap()).collect();
     let listing = Copy { claim: CLAIM, directory: "" }.listing(client).await;
-    let manifests = listing.lines().filter(|line| line.ends_with("manifest.json") && line.contains("every-minute"));
+    // An earlier run on the same cluster has left its own.
+    let is_of_this_run = |line: &str| uids.iter().any(|uid| line.contains(&uid[..8]));
+    let manifests = listing.lines().filter(|line| line.ends_with("manifest.json") && is_of_this_run(line));
     let mut on_volume: Vec<_> = manifests
         .map(|line| line.trim_start_matches("/backups/").trim_end_matches("/manifest.json").to_owned())
         .collect();
