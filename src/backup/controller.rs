@@ -3,7 +3,7 @@
 use super::decide::{PRUNE_AGAIN, decide};
 use super::effects::{Plan, Settings, after_refusal, owner_of, plan};
 use super::finalizers::has_finalizer;
-use super::known::{Known, store_key};
+use super::known::Known;
 use super::log::log_step;
 use super::observe::{Observer, observe};
 use super::points::Points;
@@ -154,7 +154,7 @@ async fn reconcile(object: &GraphBackup, context: &Context) -> Result<Passed, Ef
     let decision = context.execute(object, &request, decision, plan, settings).await?; // client
     if !matches!(decision.step, Step::OpenAttempt { .. }) {
         // It has not begun to work: its place, if it has one, is for the next.
-        context.limit.release(&store_key(&object.metadata));
+        context.limit.release(&Key::of(&object.metadata));
     }
 
     log_step(object, &decision, &context.metrics);

@@ -126,17 +126,11 @@ pub struct KnownPoint {
     pub is_broken: bool,
 }
 
-/// Namespace and name of an object.
-pub fn store_key(meta: &ObjectMeta) -> Key {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    Key { namespace: text(&meta.namespace), name: text(&meta.name) }
-}
-
 impl Known {
     /// Namespace and name, as a store has them.
     pub fn store_key(&self) -> Key {
         match self {
-            Self::Open(object) => store_key(&object.metadata),
+            Self::Open(object) => Key::of(&object.metadata),
             Self::Over(over) => Key { namespace: over.namespace.to_string(), name: over.name.to_string() },
             Self::Unreadable { key, .. } => {
                 let (namespace, name) = key.split_once('/').unwrap_or_default();

@@ -4,6 +4,7 @@ use super::call::CallError;
 use super::effects::EffectError;
 use super::metrics::Metrics;
 use super::pace::{Pace, RETRY, Told};
+use super::store::Key;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -56,6 +57,5 @@ pub fn retry_after(key: &str, error: &EffectError, pace: &Pace) -> Duration {
 
 /// `<namespace>/<name>`.
 pub fn key(meta: &ObjectMeta) -> String {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    format!("{}/{}", text(&meta.namespace), text(&meta.name))
+    Key::of(meta).to_string()
 }

@@ -22,6 +22,14 @@ pub struct Key {
     pub name: String,
 }
 
+impl Key {
+    /// Of an object with this metadata.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        Self { namespace: text(&meta.namespace), name: text(&meta.name) }
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -100,9 +108,8 @@ struct Head {
 
 impl<T: Kept> Item<T> {
     fn new(meta: &ObjectMeta, kept: impl FnOnce() -> T) -> Self {
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let key = Key { namespace: text(&meta.namespace), name: text(&meta.name) };
-        Self { key, version: text(&meta.resource_version), kept: Arc::new(kept()) }
+        let version = meta.resource_version.clone().unwrap_or_default();
+        Self { key: Key::of(meta), version, kept: Arc::new(kept()) }
     }
 
     /// Reads an object. An error only where not even its name can be read.

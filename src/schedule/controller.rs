@@ -9,7 +9,7 @@ use super::status;
 use super::step::{Decision, Refusal, Step};
 use super::validate::{InvalidSchedule, ValidSchedule, owner_of, validate};
 use super::watches::{KnownSchedule, KnownSchedules};
-use super::world::{POINTS_FINALIZER, World};
+use super::world::{World, holds_points, other_finalizers};
 use crate::api::names::{PIN_ANNOTATION, SCHEDULE_UID_LABEL};
 use crate::api::{BackupSchedule, BackupScheduleStatus, GraphBackup};
 use crate::backup::known::Known;
@@ -138,7 +138,7 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
         Ok(schedule) => schedule,
         Err(error) => return context.refuse(object, &error, now).await, // client
     };
-    let held = object.finalizers().iter().any(|finalizer| finalizer == POINTS_FINALIZER);
+    let held = holds_points(object.finalizers());
     let is_deleted = object.metadata.deletion_timestamp.is_some();
     if is_deleted && held && is_terminating(&context.client, &schedule.owner.namespace).await {
         return context.release(object, now).await; // client
@@ -258,10 +258,8 @@ impl Context {
         let (owner, facts) = (owner_of(object), status::facts(&status));
         let note = event::invalid(&status, error.reason(), error.to_string());
         let is_told = object.status.as_ref() == Some(&status);
-        let holds = object.finalizers().iter().any(|finalizer| finalizer == POINTS_FINALIZER);
-        let step = if object.metadata.deletion_timestamp.is_some() && holds {
-            let others = object.finalizers().iter().filter(|finalizer| *finalizer != POINTS_FINALIZER);
-            Step::SetFinalizers(others.cloned().collect())
+        let step = if object.metadata.deletion_timestamp.is_some() && holds_points(object.finalizers()) {
+            Step::SetFinalizers(other_finalizers(object.finalizers()))
         } else {
             Step::Record
         };
@@ -278,9 +276,8 @@ impl Context {
     /// Lets a deleted schedule go whose namespace goes, too: its points go with that, and so do the operator's rights.
     async fn release(&self, object: &BackupSchedule, now: DateTime<Utc>) -> Result<Passed, EffectError> {
         let version = object.resource_version().unwrap_or_default();
-        let others = object.finalizers().iter().filter(|finalizer| *finalizer != POINTS_FINALIZER);
         let decision = Decision {
-            step: Step::SetFinalizers(others.cloned().collect()),
+            step: Step::SetFinalizers(other_finalizers(object.finalizers())),
             status: status::own(object),
             notes: Vec::new(),
             look_again: None,

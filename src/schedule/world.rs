@@ -51,14 +51,14 @@ impl World<'_> {
             Some((_, Some(object))) => Reading::Backup(object),
         }
     }
+}
 
-    /// Whether the schedule keeps its points from staying behind.
-    pub fn has_finalizer(&self) -> bool {
-        self.finalizers.iter().any(|finalizer| finalizer == POINTS_FINALIZER)
-    }
+/// Whether a schedule with these finalizers waits for its points to be marked.
+pub fn holds_points(finalizers: &[String]) -> bool {
+    finalizers.iter().any(|finalizer| finalizer == POINTS_FINALIZER)
+}
 
-    /// The finalizers of others.
-    pub fn other_finalizers(&self) -> Vec<String> {
-        self.finalizers.iter().filter(|finalizer| *finalizer != POINTS_FINALIZER).cloned().collect()
-    }
+/// The finalizers of others.
+pub fn other_finalizers(finalizers: &[String]) -> Vec<String> {
+    finalizers.iter().filter(|finalizer| *finalizer != POINTS_FINALIZER).cloned().collect()
 }

@@ -7,7 +7,7 @@ use crate::api::{
 };
 use crate::contract::task::{DrillRun as Asked, Place};
 use crate::contract::verdict::{Drilled, Verdict};
-use crate::controller::job::{JobState, Obstacle, PodStart};
+use crate::controller::job::{JobRef, JobState, Obstacle, PodStart};
 use crate::controller::pace::since;
 use crate::schedule::build::boot_command;
 use crate::schedule::children::{Child, Whose};
@@ -128,15 +128,26 @@ fn follow(
             (lingering.clone(), ended(running, verdict.as_ref(), *deadline_exceeded, out_of_memory.is_some()))
         }
     };
-    let result = result(running, end, now);
+    close(status, notes, end, delete, now)
+}
+
+/// Ends the drill that runs, and tells of a failure.
+fn close(
+    status: &mut BackupScheduleStatus,
+    notes: &mut Vec<Note>,
+    end: End,
+    delete: Option<JobRef>,
+    now: DateTime<Utc>,
+) -> Option<Step> {
+    let told = status.drill.as_mut()?;
+    let running = told.running.take()?;
+    let result = result(&running, end, now);
     if !result.passed {
         let text = format!("the restore drill of {} failed: {}", result.name, result.message);
         notes.push(Note::new(Reason::DrillFailed, text, format!("drill.{}", running.job)));
     }
-    let told = status.drill.as_mut()?;
-    told.running = None;
     told.last = Some(result.clone());
-    Some(Step::EndDrill { uid: running.uid.clone(), result, delete })
+    Some(Step::EndDrill { uid: running.uid, result, delete })
 }
 
 /// The Job of a drill that was recorded and not created.
@@ -244,13 +255,7 @@ pub fn refused(
     words: &str,
     now: DateTime<Utc>,
 ) -> Option<Step> {
-    let told = status.drill.as_mut()?;
-    let running = told.running.take()?;
-    let result = result(&running, failed(Reason::JobRefused, words.to_owned()), now);
-    let text = format!("the restore drill of {} failed: {}", result.name, result.message);
-    notes.push(Note::new(Reason::DrillFailed, text, format!("drill.{}", running.job)));
-    told.last = Some(result.clone());
-    Some(Step::EndDrill { uid: running.uid, result, delete: None })
+    close(status, notes, failed(Reason::JobRefused, words.to_owned()), None, now)
 }
 
 /// When the drills need a look without any event.

@@ -13,7 +13,7 @@ use super::children::{Child, Holder, holder, is_removable, is_stoppable};
 use super::status;
 use super::step::{BackupRef, Decision, Note, Step};
 use super::validate::ValidSchedule;
-use super::world::{POINTS_FINALIZER, Reading, World};
+use super::world::{POINTS_FINALIZER, Reading, World, holds_points, other_finalizers};
 use crate::api::condition::{self, READY, RETENTION_APPLIED};
 use crate::api::{BackupScheduleStatus, DeletionPolicy, GraphBackup, Reason};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -38,9 +38,9 @@ pub fn decide(
         return deleted(schedule, before, world);
     }
     let wants_finalizer = schedule.deletion_policy == DeletionPolicy::Delete;
-    if wants_finalizer != world.has_finalizer() {
+    if wants_finalizer != holds_points(world.finalizers) {
         let ours = wants_finalizer.then(|| POINTS_FINALIZER.to_owned());
-        let finalizers = world.other_finalizers().into_iter().chain(ours).collect();
+        let finalizers = other_finalizers(world.finalizers).into_iter().chain(ours).collect();
         return only(Step::SetFinalizers(finalizers), before, Some(LATER));
     }
     let mut status = status::begun(schedule, before);
@@ -185,10 +185,10 @@ fn marked(object: &GraphBackup) -> BackupRef {
 
 /// A deleted schedule: its points go with it if its `deletionPolicy` says so, but for those that are pinned or in use.
 fn deleted(schedule: &ValidSchedule, before: &BackupScheduleStatus, world: &World<'_>) -> Decision {
-    if !world.has_finalizer() {
+    if !holds_points(world.finalizers) {
         return only(Step::Record, before, None);
     }
-    let release = Step::SetFinalizers(world.other_finalizers());
+    let release = Step::SetFinalizers(other_finalizers(world.finalizers));
     if schedule.deletion_policy == DeletionPolicy::Retain {
         return only(release, before, None);
     }
