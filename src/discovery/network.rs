@@ -76,16 +76,19 @@ type Question<T> = for<'a> fn(&'a dyn Ensemble, &'a str, Option<&'a str>) -> Box
 /// A session that is being opened or is open.
 type Opening = BoxFuture<'static, Result<Arc<Session>, DiscoveryError>>;
 
-/// [`Discovery`] by asking the real ZooKeeper servers or the real member. Clones share their sessions.
+/// The sessions that look-ups use just now, by the names of the servers and the addresses that these names have.
 ///
-/// Look-ups that run at the same time share one session per ensemble; it is closed with the last of them. A ZooKeeper
-/// server takes only so many connections from one address (10 in 3.3, 60 later), and opening and closing cost the
-/// ensemble a write each.
+/// A ZooKeeper server takes only so many connections from one address (10 in 3.3, 60 later), and opening and closing
+/// cost the ensemble a write each: look-ups that run at the same time share a session, whichever namespace they are
+/// for. It is closed with the last of them.
+type Sessions = Arc<Mutex<HashMap<(String, Vec<SocketAddr>), WeakShared<Opening>>>>;
+
+/// [`Discovery`] by asking the real ZooKeeper servers or the real member. Clones share their sessions.
 #[derive(Clone, Debug)]
 pub struct Network {
     bound: Duration,
     resolver: Arc<Resolver>,
-    sessions: Arc<Mutex<HashMap<String, WeakShared<Opening>>>>,
+    sessions: Sessions,
 }
 
 impl Default for Network {
@@ -143,9 +146,9 @@ impl Network {
         Self { bound, ..Self::default() }
     }
 
-    /// A network whose short names are those of a namespace: a source means the same to the operator as to the Job.
-    pub fn in_namespace(namespace: &str) -> Self {
-        Self { resolver: Arc::new(Resolver::in_namespace(namespace)), ..Self::default() }
+    /// The same network with the short names of a namespace: a source means the same to the operator as to the Job.
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self { resolver: Arc::new(Resolver::in_namespace(namespace)), ..self.clone() }
     }
 
     /// Transaction `id` as a member holds it; what the answers mean says [`probe::transaction`]. Bounded like a
@@ -197,13 +200,13 @@ impl Network {
             let mut left = SESSIONS_PER_LOOK_UP;
             loop {
                 left -= 1;
-                let opening = self.session(servers, &names);
-                let session = opening.clone().await?;
+                let found = join_all(servers.iter().map(|server| self.resolver.addresses(server))).await;
+                let session = self.session(servers, &names, found).await?;
                 let answer = question(session.as_ref(), &names, cluster_name).await;
                 if !matches!(answer, Err(DiscoveryError::EnsembleUnavailable { .. })) {
                     return answer;
                 }
-                self.forget(&names, &opening);
+                session.give_up();
                 if left == 0 {
                     return answer;
                 }
@@ -216,23 +219,24 @@ impl Network {
     }
 
     /// The session with an ensemble that other look-ups use just now, or a new one.
-    fn session(&self, servers: &[Endpoint], names: &str) -> Shared<Opening> {
+    fn session(
+        &self,
+        servers: &[Endpoint],
+        names: &str,
+        found: Vec<Result<Vec<SocketAddr>, ResolveError>>,
+    ) -> Shared<Opening> {
+        let mut addresses: Vec<SocketAddr> = found.iter().flatten().flatten().copied().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let key = (names.to_owned(), addresses.clone());
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(used) = sessions.get(names).and_then(WeakShared::upgrade) {
+        if let Some(used) = sessions.get(&key).and_then(WeakShared::upgrade).filter(serves) {
             return used;
         }
         sessions.retain(|_, used| used.upgrade().is_some());
-        let new = open(self.resolver.clone(), servers.to_vec(), names.to_owned()).boxed().shared();
-        sessions.extend(new.downgrade().map(|weak| (names.to_owned(), weak)));
+        let new = open(servers.to_vec(), names.to_owned(), addresses, found).boxed().shared();
+        sessions.extend(new.downgrade().map(|weak| (key, weak)));
         new
-    }
-
-    /// Makes the next look-up open a session of its own, because this one broke.
-    fn forget(&self, names: &str, broken: &Shared<Opening>) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.get(names).and_then(WeakShared::upgrade).is_some_and(|used| used.ptr_eq(broken)) {
-            sessions.remove(names);
-        }
     }
 
     async fn member(&self, member: &Endpoint) -> Result<Located, DiscoveryError> {
@@ -256,20 +260,24 @@ impl Network {
     }
 }
 
+/// Whether a session that others use can take another look-up: it is being opened, or open and not over.
+fn serves(opening: &Shared<Opening>) -> bool {
+    opening.peek().is_none_or(|opened| opened.as_ref().is_ok_and(|session| !session.is_over()))
+}
+
 /// Opens a session with the ensemble of these servers, or says of each what keeps it from giving one.
-async fn open(resolver: Arc<Resolver>, servers: Vec<Endpoint>, names: String) -> Result<Arc<Session>, DiscoveryError> {
-    let found = join_all(servers.iter().map(|server| resolver.addresses(server))).await;
-    let mut addresses: Vec<SocketAddr> = found.iter().flatten().flatten().copied().collect();
-    addresses.sort_unstable();
-    addresses.dedup();
+async fn open(
+    servers: Vec<Endpoint>,
+    names: String,
+    addresses: Vec<SocketAddr>,
+    found: Vec<Result<Vec<SocketAddr>, ResolveError>>,
+) -> Result<Arc<Session>, DiscoveryError> {
     let detail = if addresses.is_empty() {
         diagnose(&servers, &found).await
     } else {
         match Session::open(&addresses).await {
             Ok(session) => return Ok(Arc::new(session)),
-            Err(error) => {
-                format!("{error}; {}", diagnose(&servers, &found).await)
-            }
+            Err(error) => format!("{error}; {}", diagnose(&servers, &found).await),
         }
     };
     Err(DiscoveryError::EnsembleUnavailable { servers: names, detail })
@@ -318,18 +326,29 @@ mod tests {
     #[tokio::test]
     async fn look_ups_at_the_same_time_share_one_session_and_later_ones_do_not() {
         let network = Network::default();
-        let servers = [Endpoint { host: "127.0.0.1".into(), port: 1 }];
-        let first = network.session(&servers, "a");
-        assert!(first.ptr_eq(&network.session(&servers, "a")));
-        assert!(!first.ptr_eq(&network.session(&servers, "b")));
-        network.forget("a", &first);
-        let second = network.session(&servers, "a");
-        assert!(!first.ptr_eq(&second));
-        // What broke before does not take away the new one.
-        network.forget("a", &first);
-        assert!(second.ptr_eq(&network.session(&servers, "a")));
-        drop(second);
-        drop(network.session(&servers, "c"));
-        assert!(!network.sessions.lock().unwrap().contains_key("a"));
+        let graph = network.in_namespace("graph");
+        let servers = [Endpoint { host: "zk".into(), port: 2181 }];
+        // The future that opens a session is not polled: nothing is sent.
+        let at = |network: &Network, names: &str, port: u16| {
+            network.session(&servers, names, vec![Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])])
+        };
+        let first = at(&network, "zk:2181", 1);
+        assert!(first.ptr_eq(&at(&network, "zk:2181", 1)));
+        assert!(first.ptr_eq(&at(&graph, "zk:2181", 1)), "another namespace, the same servers");
+        assert!(!first.ptr_eq(&at(&graph, "zk:2181", 2)), "another namespace's servers of this name");
+        assert!(!first.ptr_eq(&at(&network, "zk.graph:2181", 1)), "messages name the servers as the object does");
+        drop(first);
+        drop(at(&network, "other:2181", 1));
+        assert!(!network.sessions.lock().unwrap().keys().any(|(names, _)| names == "zk:2181"));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_failed_is_not_shared() {
+        let network = Network::default();
+        let servers = [Endpoint { host: "zk".into(), port: 2181 }];
+        let unknown = || vec![Err(ResolveError::Unknown { name: "zk".into() })];
+        let first = network.session(&servers, "zk:2181", unknown());
+        assert!(first.clone().await.is_err_and(|error| error.to_string().contains("zk is unknown to DNS")));
+        assert!(!first.ptr_eq(&network.session(&servers, "zk:2181", unknown())));
     }
 }

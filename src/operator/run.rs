@@ -139,10 +139,10 @@ async fn work(
     };
     let context = {
         let (client, metrics, points) = (client.clone(), Arc::clone(&told.metrics), Arc::clone(&backups.store));
-        let limit = Arc::clone(&backups.limit);
+        let (limit, network) = (Arc::clone(&backups.limit), Network::default());
         move |namespace: &str| Context {
             client: client.clone(),
-            discovery: Arc::new(Network::in_namespace(namespace)),
+            discovery: Arc::new(network.in_namespace(namespace)),
             locks: locks.clone(),
             points: points.clone(),
             clock: Arc::new(Utc::now),

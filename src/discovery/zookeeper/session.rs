@@ -128,6 +128,16 @@ impl Session {
         Self { requests, end }
     }
 
+    /// Whether nothing can be asked any more, or nobody should.
+    pub fn is_over(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    /// Keeps others from asking over this session, because an answer showed that it, or its server, does not serve.
+    pub fn give_up(&self) {
+        let _ = self.end.set("another lookup gave the session up".to_owned());
+    }
+
     /// What `decode` makes of the reply to a request about `path`, or nothing where there is no such znode.
     ///
     /// The wait for a place among the outstanding requests is the caller's to bound.
