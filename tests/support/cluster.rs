@@ -6,7 +6,13 @@ use graph_backup_operator::{
     discovery::{DEFAULT_CLUSTER_NAME, Discovery, Located, Network},
 };
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::timeout,
+};
+
+/// How long members that run, or are started once, may take to be a whole cluster.
+const WHOLE_BOUND: Duration = Duration::from_secs(60);
 
 /// ZooKeeper servers and members: three of each, ids 1 to 3, if it is the shared one.
 #[derive(Debug)]
@@ -46,9 +52,29 @@ impl Cluster {
         Self { ensemble, members }
     }
 
-    /// Brings up what is down.
+    /// Brings up what is down, and starts every member anew if they do not become a cluster again.
+    ///
+    /// A machine that stands still for longer than a session lives can cost a member its registration for good: 1.8
+    /// serves on without it, and no look-up finds it.
     pub async fn repair(&mut self) {
         self.ensemble.repair().await;
+        if timeout(WHOLE_BOUND, self.whole()).await.is_ok() {
+            return;
+        }
+        for member in &mut self.members {
+            member.kill();
+        }
+        let ensemble = &self.ensemble;
+        // A member that starts while its last session lives hangs for ever.
+        wait_for("the members' sessions to end", Duration::from_secs(60), async || {
+            (ensemble.sessions().await == 0).then_some(())
+        })
+        .await;
+        self.whole().await;
+    }
+
+    /// Starts what does not run, and waits until every member is registered and one of them is found as master.
+    async fn whole(&mut self) {
         for member in &mut self.members {
             if member.runs() {
                 member.thaw();
@@ -59,6 +85,12 @@ impl Cluster {
             member.ready().await;
         }
         self.located().await;
+        let (network, uri) = (Network::default(), self.ensemble.uri());
+        wait_for("every member to be registered", Duration::from_secs(60), async || {
+            let registered = network.members(&uri, None).await.ok()?;
+            (registered.len() == self.members.len()).then_some(())
+        })
+        .await;
     }
 
     /// The master, as soon as there is one that says so itself.

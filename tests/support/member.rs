@@ -13,8 +13,9 @@ use tokio::{
     time::timeout,
 };
 
-/// How long ZooKeeper keeps a member that fell silent. A JVM on a busy machine is silent for seconds at times.
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long ZooKeeper keeps a member that fell silent. A machine that has just been started may stand still for ten
+/// seconds and more; a member whose session ends meanwhile can lose its registration for good.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A member, running or not.
 #[derive(Debug)]

@@ -70,6 +70,8 @@ impl Ensemble {
                 ("ZOO_DATA_DIR", folder.join(format!("data-{id}")).display().to_string()),
                 // A minute: a busy machine must not cost the ensemble its leader, 3.3 may never find another one.
                 ("ZOO_SYNC_LIMIT", "30".to_owned()),
+                // Tests kill processes, never the machine: a slow disk need not hold the ensemble up.
+                ("JAVA_OPTS", "-Xmx96m -Dzookeeper.forceSync=no".to_owned()),
             ];
             variables.extend_from_slice(settings);
             Server { port: *client, variables, process: None }
