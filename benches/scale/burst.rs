@@ -145,8 +145,15 @@ pub async fn watch(
     Burst { to_job, ahead }
 }
 
-/// The writes that a slot costs, from a client that does nothing else: how long they take for all slots together.
-pub async fn bare(client: &Client, uri: &str, count: usize, namespaces: usize, job: &Job) -> Duration {
+/// The writes that a slot costs, from a client that does nothing else: how long they take for all slots together, until
+/// the driver has seen the last Job.
+pub async fn bare(
+    client: &Client,
+    uri: &str,
+    (count, namespaces): (usize, usize),
+    job: &Job,
+    seen: &mut UnboundedReceiver<Seen>,
+) -> Duration {
     let begin = Instant::now();
     futures::stream::iter(0..count)
         .for_each_concurrent(256, |number| async move {
@@ -176,7 +183,16 @@ pub async fn bare(client: &Client, uri: &str, count: usize, namespaces: usize, j
             jobs.create(&PostParams::default(), &job).await.unwrap();
         })
         .await;
-    begin.elapsed()
+    let (mut left, mut last) = (count, begin);
+    while left > 0 {
+        let next = tokio::time::timeout(BOUND, seen.recv()).await.expect("the driver sees no Job");
+        if let Seen::Job(of, at) = next.expect("the driver ended")
+            && of.starts_with("bare-")
+        {
+            (left, last) = (left - 1, last.max(at));
+        }
+    }
+    last - begin
 }
 
 /// A Job as the operator makes them, without what belongs to one object.

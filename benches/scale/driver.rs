@@ -16,7 +16,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Instant;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 
 /// Label of the backups whose times are noted.
 pub const PLAYED: &str = "scale.graphbackup.dev/played";
@@ -34,23 +35,39 @@ pub enum Seen {
     Finished(String, Instant),
 }
 
-/// Plays until its receiver is gone.
-pub fn play(client: &Client) -> tokio::sync::mpsc::UnboundedReceiver<Seen> {
-    let (seen, receiver) = unbounded_channel();
-    tokio::spawn(jobs(client.clone(), seen.clone()));
-    tokio::spawn(backups(client.clone(), seen));
-    receiver
+/// Plays until it is stopped.
+pub struct Driver {
+    /// What it sees.
+    pub seen: UnboundedReceiver<Seen>,
+    tasks: JoinSet<()>,
+}
+
+impl Driver {
+    /// Starts to play.
+    pub fn start(client: &Client) -> Self {
+        let (sender, seen) = unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(jobs(client.clone(), sender.clone()));
+        tasks.spawn(backups(client.clone(), sender));
+        Self { seen, tasks }
+    }
+
+    /// Ends, in the middle of a Job if need be.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
 }
 
 async fn jobs(client: Client, seen: UnboundedSender<Seen>) {
-    let mut known = HashSet::new();
+    let (mut known, mut runs) = (HashSet::new(), JoinSet::new());
     let all: Api<PartialObjectMeta<Job>> = Api::all(client.clone());
     let mut events = watch(all, watcher::Config::default()).default_backoff().boxed();
     while let Some(event) = events.next().await {
         let (Ok(Event::Apply(job) | Event::InitApply(job)), now) = (event, Instant::now()) else { continue };
         if known.insert(job.uid().unwrap()) {
             seen.send(Seen::Job(backup_of(&job), now)).ok();
-            tokio::spawn(run(client.clone(), job, seen.clone()));
+            runs.spawn(run(client.clone(), job, seen.clone()));
+            while runs.try_join_next().is_some() {}
         }
     }
 }

@@ -22,7 +22,7 @@ mod plane;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use driver::{PLAYED, Seen};
+use driver::{Driver, PLAYED, Seen};
 use graph_backup_operator::controller::watch::PAGE;
 use graph_backup_operator::discovery::DEFAULT_CLUSTER_NAME;
 use kube::Client;
@@ -128,7 +128,8 @@ impl Bench {
     async fn run(&self) {
         let (objects, namespaces) = (self.size.objects, self.size.namespaces);
         let scope = self.size.scope();
-        let mut seen = driver::play(&self.client);
+        let mut driver = Driver::start(&self.client);
+        let seen = &mut driver.seen;
         line("", "measured", "peak", "goal");
         let one = self.idle(&namespace(0)).await;
         memory_line("RSS, one namespace, no objects", one, "11.6");
@@ -138,7 +139,7 @@ impl Bench {
         memory_line(&format!("RSS, {scope_said}, no objects"), all, "< 20");
 
         let operator = self.start(&scope).await;
-        self.one_backup(0, TEMPLATE, &mut seen).await;
+        self.one_backup(0, TEMPLATE, seen).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         operator.stop();
         let template = backups(&self.client, &namespace(0)).get(TEMPLATE).await.unwrap();
@@ -163,13 +164,14 @@ impl Bench {
         operator.quiet().await;
         memory_line("RSS, after a restart", operator.memory(), "< 48");
         self.relists(&mut operator).await;
-        self.latencies(&mut seen).await;
+        self.latencies(seen).await;
         operator.quiet().await;
         memory_line("RSS, after these backups", operator.memory(), "< 48");
         operator.stop();
         if self.size.schedules > 0 {
-            self.bursts(&mut seen).await;
+            self.bursts(seen).await;
         }
+        driver.stop().await;
     }
 
     async fn start(&self, scope: &str) -> Operator {
@@ -216,7 +218,7 @@ impl Bench {
         );
         operator.stop();
         let job = burst::example(&self.client, &namespace(0)).await;
-        let bare = burst::bare(&self.client, &self.uri, count, namespaces, &job).await;
+        let bare = burst::bare(&self.client, &self.uri, (count, namespaces), &job, seen).await;
         let ratio = took.as_secs_f64() / bare.as_secs_f64();
         line("the same writes by a bare client; ratio", &format!("{}; {ratio:.2}", seconds(bare)), "", "<= 1.5");
         self.calm(seen).await;
