@@ -34,8 +34,8 @@ pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use point::{Boot, CopiedBy, Parent, Point};
 pub use reason::{Reason, Remedy};
 pub use schedule_status::{
-    Approved, BackupNow, BackupScheduleStatus, Capacity, DrillResult, DrillRun, DrillStatus, Failures, Keeps,
-    LastPoint, Removes, RetentionStatus, SchedulePhase, Skipped, Slot, TimingStatus,
+    Approved, BackupNow, BackupScheduleStatus, Capacity, DrillResult, DrillStatus, Failures, Keeps, LastPoint, Removes,
+    RetentionStatus, RunningDrill, SchedulePhase, Skipped, Slot, TimingStatus,
 };
 pub use seed::{MendedHeader, Seed, SeedState};
 pub use store_id::{ParseStoreIdError, StoreId};

@@ -131,6 +131,8 @@ reasons! {
     DrillFailed => Act,
     /// Points that no rule keeps are being removed.
     RemovingPoints => Retry,
+    /// The API server refuses to delete a backup that has to go, or to change its mark.
+    RemovalRefused => Retry,
     /// The retention plan removes more points than `approveAbove`: a person has to approve it.
     ApprovalRequired => Act,
 

@@ -37,7 +37,7 @@ pub struct BackupScheduleStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub next_slots: Vec<Slot>,
-    /// The slot that waits for an earlier backup to end.
+    /// The slot that waits for an earlier backup to end, or for a restore drill that goes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Slot>,
     /// Name of the backup that is not over.
@@ -256,7 +256,7 @@ pub struct DrillStatus {
     pub timing: TimingStatus,
     /// The drill that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running: Option<DrillRun>,
+    pub running: Option<RunningDrill>,
     /// How the last drill ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<DrillResult>,
@@ -265,7 +265,7 @@ pub struct DrillStatus {
 /// A drill that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct DrillRun {
+pub struct RunningDrill {
     /// Name of the `GraphBackup` whose point is tried.
     pub name: String,
     /// UID of that `GraphBackup`.

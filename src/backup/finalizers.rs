@@ -12,12 +12,17 @@ fn is_ours(finalizer: &str) -> bool {
     [FILES_FINALIZER, MEMBER_FINALIZER].contains(&finalizer)
 }
 
+/// Whether the object has the mark of the schedule that took the backup: its files go with it.
+pub fn is_marked(object: &GraphBackup) -> bool {
+    let schedule = object.metadata.labels.as_ref().and_then(|labels| labels.get(SCHEDULE_UID_LABEL));
+    let mark = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(PRUNE_ANNOTATION));
+    mark.is_some() && mark == schedule
+}
+
 /// What happens to the files when the object is deleted. The mark of the schedule that took the backup outranks the
 /// spec.
 pub fn deletion_policy(object: &GraphBackup) -> DeletionPolicy {
-    let schedule = object.metadata.labels.as_ref().and_then(|labels| labels.get(SCHEDULE_UID_LABEL));
-    let mark = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(PRUNE_ANNOTATION));
-    if mark.is_some() && mark == schedule { DeletionPolicy::Delete } else { object.spec.deletion_policy }
+    if is_marked(object) { DeletionPolicy::Delete } else { object.spec.deletion_policy }
 }
 
 /// Whether the object carries a finalizer of ours.

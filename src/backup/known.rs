@@ -1,5 +1,6 @@
 //! What is kept in memory of a `GraphBackup`: of one that is over only what another one's decision can need. Pure.
 
+use super::finalizers::is_marked;
 use super::foreign::foreign_status;
 use super::request::{Request, request};
 use super::step::ObjectStep;
@@ -124,6 +125,8 @@ pub struct KnownPoint {
     pub is_adopted: bool,
     /// Whether a restore drill has found that it cannot be restored.
     pub is_broken: bool,
+    /// Whether its schedule has marked it for removal.
+    pub is_marked: bool,
 }
 
 impl Known {
@@ -283,6 +286,7 @@ impl KnownPoint {
             is_pinned: object.annotations().contains_key(PIN_ANNOTATION),
             is_adopted: point.owner_uid.is_some(),
             is_broken: status.drill.as_ref().is_some_and(is_broken),
+            is_marked: is_marked(object),
         })
     }
 

@@ -49,13 +49,15 @@ impl KnownBackups {
 
     /// Watches the objects, their Jobs and their pods, until the future is dropped.
     pub async fn follow(&self, watches: &Watches) {
+        self.limit.expect(watches.scopes());
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         let jobs = Arc::new(Parts::<KnownJob>::of(self));
         let pods = Arc::new(Parts::<KnownPod>::of(self));
         futures::join!(
             watches.follow("", Arc::new(self.clone())),
             watches.follow(&ours, jobs),
-            watches.follow(&ours, pods)
+            watches.follow(&ours, pods),
+            self.limit.expect_no_longer()
         );
     }
 
@@ -99,6 +101,7 @@ impl Sink for KnownBackups {
         for (key, _) in listed.gone {
             self.limit.forget(&key);
         }
+        self.limit.listed(scope);
         for key in listed.unsettled {
             self.queue.add(key, Duration::ZERO);
         }

@@ -78,7 +78,12 @@ pub enum Effect<R> {
         refusal: R,
     },
     /// Delete another object of ours, if it is still that one.
-    DeleteObject(OtherObject),
+    DeleteObject {
+        /// The object.
+        object: OtherObject,
+        /// What a refusal means.
+        refusal: R,
+    },
     /// Write a part of the status of another object of ours that only this controller writes, if it is still that object.
     /// A refusal is logged: what is recorded there stands on the subject as well.
     RecordOn {
@@ -94,6 +99,18 @@ pub enum Effect<R> {
         object: OtherObject,
         /// Merge patch.
         mark: Value,
+        /// What a refusal means.
+        refusal: R,
+    },
+    /// Change the metadata of another object of ours, if it is as it was read. One that has changed is left for the next
+    /// pass.
+    ChangeMetadata {
+        /// The object.
+        object: OtherObject,
+        /// Merge patch.
+        change: Value,
+        /// What a refusal means.
+        refusal: R,
     },
     /// Set the replicas of a StatefulSet, if it is still as it was read.
     Scale {
@@ -250,19 +267,28 @@ where
             Effect::RecordStatus(status) => self.record_status(&status).await?,
             Effect::ReplaceStatus(status) => self.replace_status(&status).await?,
             Effect::SetFinalizers(finalizers) => self.set_finalizers(&finalizers).await?,
-            Effect::CreateJob { job, refusal } => return meaning(self.create_job(&job).await, refusal),
+            Effect::CreateJob { job, refusal } => {
+                return meaning(self.create_job(&job).await.map_err(Into::into), refusal);
+            }
             Effect::DeleteJob(job) => self.delete_job(&job).await?,
-            Effect::Scale { to, refusal } => return meaning(self.scale(&to).await, refusal),
+            Effect::Scale { to, refusal } => return meaning(self.scale(&to).await.map_err(Into::into), refusal),
             Effect::CreateObject { kind, object, exists, refusal } => {
                 return match self.create_object(kind, *object).await {
                     Err(EffectError::Call(error @ CallError::Exists { .. })) => Ok(Some((exists, error.to_string()))),
-                    Err(EffectError::Call(error)) => meaning(Err(error), Some(refusal)),
-                    done => done.map(|()| None),
+                    done => meaning(done, Some(refusal)),
                 };
             }
-            Effect::DeleteObject(object) => self.delete_object(&object).await?,
+            Effect::DeleteObject { object, refusal } => {
+                return meaning(self.delete_object(&object).await.map_err(Into::into), Some(refusal));
+            }
             Effect::RecordOn { object, status } => self.record_on(&object, &status).await?,
-            Effect::MarkAndDelete { object, mark } => self.mark_and_delete(object, mark).await?,
+            Effect::MarkAndDelete { object, mark, refusal } => {
+                return meaning(self.mark_and_delete(object, mark).await, Some(refusal));
+            }
+            Effect::ChangeMetadata { object, change, refusal } => {
+                let changed = self.change_metadata("change the metadata of a backup", &object, change).await;
+                return meaning(changed.map(|_| ()).map_err(Into::into), Some(refusal));
+            }
         }
         Ok(None)
     }
@@ -382,10 +408,12 @@ where
 }
 
 /// Tells a refusal that has a meaning from every other error.
-fn meaning<R>(done: Result<(), CallError>, refusal: Option<R>) -> Result<Option<(R, String)>, EffectError> {
+fn meaning<R>(done: Result<(), EffectError>, refusal: Option<R>) -> Result<Option<(R, String)>, EffectError> {
     match (done, refusal) {
         (Ok(()), _) => Ok(None),
-        (Err(refused @ CallError::Refused { .. }), Some(refusal)) => Ok(Some((refusal, refused.to_string()))),
-        (Err(error), _) => Err(error.into()),
+        (Err(EffectError::Call(refused @ CallError::Refused { .. })), Some(refusal)) => {
+            Ok(Some((refusal, refused.to_string())))
+        }
+        (Err(error), _) => Err(error),
     }
 }

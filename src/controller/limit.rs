@@ -2,13 +2,17 @@
 //!
 //! What works is told by the watch. An object that finds no place waits for its turn without looking: when a place is
 //! free, the next one in turn has it. The namespaces take turns, so that a thousand objects in one of them hold up
-//! none in another. Nothing is stored: a process that starts learns from its first list what works.
+//! none in another. Nothing is stored: a process that starts learns from its first lists what works. Until all of them
+//! are in, no place is free.
 
 use super::queue::Queue;
-use super::store::Key;
+use super::store::{Key, Scope};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// So long no place is free because a list is not in: one namespace that cannot be listed holds up no other one.
+const LISTS_BOUND: Duration = Duration::from_secs(30);
 
 /// The places of the objects whose passes are in one queue.
 #[derive(Debug)]
@@ -26,6 +30,22 @@ impl Limit {
     /// Number of places.
     pub fn number(&self) -> usize {
         self.places().number
+    }
+
+    /// What works in these scopes is not known yet.
+    pub fn expect(&self, scopes: &[Scope]) {
+        self.places().unlisted.extend(scopes.iter().cloned());
+    }
+
+    /// What works in a scope is known.
+    pub fn listed(&self, scope: &Scope) {
+        self.wake(|places| places.listed(scope));
+    }
+
+    /// Waits until every list should be in, and goes on without those that are not.
+    pub async fn expect_no_longer(&self) {
+        tokio::time::sleep(LISTS_BOUND).await;
+        self.wake(Places::expect_no_longer);
     }
 
     /// Asks for a place. An object that gets none waits for its turn.
@@ -64,6 +84,8 @@ impl Limit {
 #[derive(Debug, Default)]
 struct Places {
     number: usize,
+    /// Scopes of which it is not known what works.
+    unlisted: HashSet<Scope>,
     /// Objects that work, as the watch shows it.
     working: HashSet<Key>,
     /// Objects that have a place and do not work yet.
@@ -79,7 +101,7 @@ impl Places {
         if self.working.contains(key) || self.admitted.contains(key) {
             return true;
         }
-        if self.taken() < self.number && self.turns.is_empty() {
+        if self.has_room() && self.turns.is_empty() {
             return self.admitted.insert(key.clone());
         }
         self.wait(key);
@@ -106,8 +128,17 @@ impl Places {
         if had_place { self.fill() } else { Vec::new() }
     }
 
-    fn taken(&self) -> usize {
-        self.working.len() + self.admitted.len()
+    fn listed(&mut self, scope: &Scope) -> Vec<Key> {
+        if self.unlisted.remove(scope) { self.fill() } else { Vec::new() }
+    }
+
+    fn expect_no_longer(&mut self) -> Vec<Key> {
+        self.unlisted.clear();
+        self.fill()
+    }
+
+    fn has_room(&self) -> bool {
+        self.unlisted.is_empty() && self.working.len() + self.admitted.len() < self.number
     }
 
     fn wait(&mut self, key: &Key) {
@@ -133,7 +164,7 @@ impl Places {
     /// Gives the free places to those that wait.
     fn fill(&mut self) -> Vec<Key> {
         let mut admitted = Vec::new();
-        while self.taken() < self.number {
+        while self.has_room() {
             let Some(namespace) = self.turns.pop_front() else { break };
             let Some(names) = self.waiting.get_mut(&namespace) else { continue };
             let Some(name) = names.pop_front() else { continue };
@@ -206,6 +237,31 @@ mod tests {
         assert!(!limit.admit(&key("a/3")) && limit.admit(&key("a/2")));
         assert!(limit.works(&key("a/1"), false).is_empty());
         assert_eq!(names(&limit.works(&key("a/2"), false)), ["a/3"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_place_is_free_until_it_is_known_what_works_everywhere() {
+        let scopes = ["a", "b"].map(|namespace| Scope::Namespace(namespace.to_owned()));
+        let limit = Limit::new(2, Arc::default());
+        limit.expect(&scopes);
+        assert!(!limit.admit(&key("a/1")) && !limit.admit(&key("a/2")));
+        limit.works(&key("b/1"), true);
+        limit.listed(&scopes[0]);
+        assert!(!limit.admit(&key("a/1")));
+        limit.listed(&scopes[1]);
+        assert!(limit.admit(&key("a/1")) && !limit.admit(&key("a/2")) && limit.admit(&key("b/1")));
+        // A later list of a scope changes nothing.
+        limit.listed(&scopes[1]);
+        assert!(!limit.admit(&key("a/2")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_cannot_be_listed_holds_up_no_other_one() {
+        let limit = Limit::new(1, Arc::default());
+        limit.expect(&[Scope::Namespace("gone".to_owned())]);
+        assert!(!limit.admit(&key("a/1")));
+        limit.expect_no_longer().await;
+        assert!(limit.admit(&key("a/1")) && !limit.admit(&key("a/2")));
     }
 
     #[test]

@@ -14,5 +14,6 @@ pub mod pass;
 pub mod pod;
 pub mod progress;
 pub mod queue;
+pub mod server_time;
 pub mod store;
 pub mod watch;

@@ -76,6 +76,11 @@ impl Watches {
         Self { client, scopes, health, lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)) }
     }
 
+    /// What is watched.
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
     /// Follows the objects with these labels (all, if empty) in every scope, until the future is dropped.
     pub async fn follow<S: Sink>(&self, labels: &str, sink: Arc<S>) {
         let mut running = JoinSet::new();

@@ -4,6 +4,7 @@ use super::validate::ValidSchedule;
 use crate::api::condition::{self, SUCCEEDED};
 use crate::api::names::PIN_ANNOTATION;
 use crate::api::{GraphBackup, GraphBackupStatus};
+use crate::backup::finalizers::is_marked;
 use crate::backup::known::{Known, Origin};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
@@ -65,6 +66,7 @@ pub enum ChildState {
 
 /// A recovery point.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct GoodPoint {
     /// Everything that was committed before this time is in it.
     pub data_from: DateTime<Utc>,
@@ -80,6 +82,8 @@ pub struct GoodPoint {
     pub is_adopted: bool,
     /// Whether a restore drill has found that it cannot be restored.
     pub is_broken: bool,
+    /// Whether its schedule has marked it for removal.
+    pub is_marked: bool,
 }
 
 impl Child {
@@ -139,6 +143,7 @@ pub fn child(schedule: &ValidSchedule, known: &Known) -> Option<Child> {
                     is_pinned: point.is_pinned,
                     is_adopted: point.is_adopted,
                     is_broken: point.is_broken,
+                    is_marked: point.is_marked,
                 }),
                 (None, Some(failure)) => ChildState::Failed {
                     reason: failure.reason.to_string(),
@@ -198,6 +203,14 @@ pub fn is_stoppable(object: &GraphBackup, uid: &str) -> bool {
     object.metadata.uid.as_deref() == Some(uid)
         && !object.status.as_ref().is_some_and(GraphBackupStatus::is_terminal)
         && !object.annotations().contains_key(PIN_ANNOTATION)
+}
+
+/// Whether an object as it was just read has a mark that a schedule of this name has set, and is not being deleted.
+pub fn is_unmarkable(schedule: &ValidSchedule, uid: &str, object: &GraphBackup) -> bool {
+    object.metadata.uid.as_deref() == Some(uid)
+        && object.metadata.deletion_timestamp.is_none()
+        && is_marked(object)
+        && matches!(whose(schedule, Origin::of(object).as_ref()), Whose::Ours | Whose::Earlier)
 }
 
 /// Whether an object as it was just read is still a point that a schedule may remove: its own, good, neither pinned nor

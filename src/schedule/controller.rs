@@ -1,7 +1,7 @@
 //! The driver: watches, and one pass.
 
 use super::children::children;
-use super::decide::{LONGEST_WAIT, decide, drill_refused};
+use super::decide::{LONGEST_WAIT, decide, drill_refused, removal_refused};
 use super::drill::drill_state;
 use super::effects::{Settings, effects};
 use super::event;
@@ -9,9 +9,10 @@ use super::status;
 use super::step::{Decision, Refusal, Step};
 use super::validate::{InvalidSchedule, ValidSchedule, owner_of, validate};
 use super::watches::{KnownSchedule, KnownSchedules};
-use super::world::{World, holds_points, other_finalizers};
+use super::world::{Found, World, holds_points, other_finalizers};
+use crate::api::condition::{READY, RETENTION_APPLIED};
 use crate::api::names::{PIN_ANNOTATION, SCHEDULE_UID_LABEL};
-use crate::api::{BackupSchedule, BackupScheduleStatus, GraphBackup};
+use crate::api::{BackupSchedule, BackupScheduleStatus, GraphBackup, Owner};
 use crate::backup::known::Known;
 use crate::controller::call::{call, list};
 use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
@@ -22,6 +23,7 @@ use crate::controller::namespace::is_terminating;
 use crate::controller::pace::{Pace, Told};
 use crate::controller::pass::{self, Passed};
 use crate::controller::queue::Passes;
+use crate::controller::server_time::server_time;
 use crate::controller::store::{Key, Store};
 use crate::controller::watch::Watches;
 use chrono::{DateTime, Utc};
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a pass reads a backup and decides anew.
-const LOOKS_MAX: usize = 4;
+const LOOKS_MAX: usize = 6;
 
 /// Gives the present moment; a test gives its own.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -110,11 +112,17 @@ pub async fn run(schedules: KnownSchedules, watches: &Watches, context: Context,
 /// One pass over one object: when to look again without any event. Public for the simulation, as [`retry_after`] is.
 pub async fn pass(known: &KnownSchedule, context: &Context) -> Result<Option<Duration>, EffectError> {
     let readable = match known {
-        KnownSchedule::Readable(object) => Ok(object.as_ref()),
-        KnownSchedule::Unreadable { error, .. } => Err(error.as_str()),
+        KnownSchedule::Unreadable { is_held: false, error, .. } => Err(error.as_str()),
+        known => Ok(known),
     };
     let kind = BackupSchedule::kind(&());
-    let work = async |object: &BackupSchedule| reconcile(object, context).await;
+    let work = async |known: &KnownSchedule| match known {
+        KnownSchedule::Readable(object) => reconcile(object, context).await,
+        KnownSchedule::Unreadable { key, .. } => match context.remains(key).await? {
+            Some(object) => reconcile(&object, context).await,
+            None => Ok(Passed::default()),
+        },
+    };
     Box::pin(pass::pass((&kind, &key(known)), readable, &context.metrics, &context.pace, work)).await
 }
 
@@ -126,7 +134,7 @@ pub fn retry_after(known: &KnownSchedule, error: &EffectError, context: &Context
 fn key(known: &KnownSchedule) -> String {
     match known {
         KnownSchedule::Readable(object) => pass::key(&object.metadata),
-        KnownSchedule::Unreadable { key, .. } => key.clone(),
+        KnownSchedule::Unreadable { key, .. } => key.to_string(),
     }
 }
 
@@ -154,6 +162,10 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
             seen.left = Some(context.count(object).await?); // client
             continue;
         }
+        if decision.step == Step::AskTime {
+            seen.server_time = Some(context.server_time(&schedule.owner).await?.unwrap_or(now)); // client
+            continue;
+        }
         let before = (object.status.as_ref(), version.as_str());
         let refused = match context.execute(object, before, Some(&schedule), &decision, now).await? {
             Outcome::Done => return Ok(context.done(object, &schedule, &decision)),
@@ -162,7 +174,6 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
         match (refused, &decision.step) {
             ((Refusal::NameTaken, ..), Step::Take(child)) => {
                 let name = child.name_any();
-                seen.read.retain(|(read, _)| *read != name);
                 context.read(object, &name, &mut seen).await?; // client
             }
             ((Refusal::DrillRefused, message, version), _) => {
@@ -171,11 +182,16 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
                 context.execute(object, before, Some(&schedule), &refused, now).await?; // client
                 return Ok(context.done(object, &schedule, &refused));
             }
+            ((Refusal::RemovalRefused, message, version), step) => {
+                let kind = if matches!(step, Step::Replace(_)) { READY } else { RETENTION_APPLIED };
+                let words = context.words(object, kind, message);
+                let refused = removal_refused(&schedule, &status::own(object), &decision, &words, now);
+                let before = (Some(&decision.status), version.as_str());
+                context.execute(object, before, Some(&schedule), &refused, now).await?; // client
+                return Ok(context.done(object, &schedule, &refused));
+            }
             ((Refusal::NameTaken | Refusal::Refused, message, _), _) => {
-                // Words that differ each time would be written for ever: each write brings the next pass.
-                let is_due = context.pace.is_due(&pass::key(&object.metadata));
-                let told = status::refusal(object.status.as_ref()).filter(|_| !is_due);
-                seen.refused = Some(told.map_or(message, str::to_owned));
+                seen.refused = Some(context.words(object, READY, message));
             }
         }
     }
@@ -184,9 +200,9 @@ async fn reconcile(object: &BackupSchedule, context: &Context) -> Result<Passed,
 
 /// What a pass has seen itself.
 struct Seen {
-    read: Vec<(String, Option<GraphBackup>)>,
-    unreadable: Vec<String>,
+    read: Vec<(String, Found)>,
     left: Option<usize>,
+    server_time: Option<DateTime<Utc>>,
     refused: Option<String>,
     drill: Option<JobState>,
 }
@@ -197,7 +213,7 @@ impl Seen {
             Some(running) => Some(drill_state(&context.client, schedule, &running).await?),
             None => None,
         };
-        Ok(Self { read: Vec::new(), unreadable: Vec::new(), left: None, refused: None, drill })
+        Ok(Self { read: Vec::new(), left: None, server_time: None, refused: None, drill })
     }
 }
 
@@ -207,8 +223,8 @@ impl Context {
         let world = World {
             children: &children,
             read: &seen.read,
-            unreadable: &seen.unreadable,
             left: seen.left,
+            server_time: seen.server_time,
             refused: seen.refused.as_deref(),
             drill: seen.drill.as_ref(),
             finalizers: object.finalizers(),
@@ -226,11 +242,37 @@ impl Context {
     async fn read(&self, object: &BackupSchedule, name: &str, seen: &mut Seen) -> Result<(), EffectError> {
         let found = call("read a backup of the schedule", self.backups_of(object).get_opt(name)).await?;
         let found = found.map(|found| serde_json::to_value(found).and_then(serde_json::from_value::<GraphBackup>));
-        match found.transpose() {
-            Ok(found) => seen.read.push((name.to_owned(), found)),
-            Err(_) => seen.unreadable.push(name.to_owned()),
-        }
+        let found = match found.transpose() {
+            Ok(None) => Found::Nothing,
+            Ok(Some(object)) => Found::Backup(Box::new(object)),
+            Err(_) => Found::Unreadable,
+        };
+        seen.read.retain(|(read, _)| read != name);
+        seen.read.push((name.to_owned(), found));
         Ok(())
+    }
+
+    /// What time it is by the API server, if it says so.
+    async fn server_time(&self, owner: &Owner) -> Result<Option<DateTime<Utc>>, EffectError> {
+        let path = BackupSchedule::url_path(&(), Some(&owner.namespace));
+        Ok(server_time(&self.client, &path, &owner.name).await?)
+    }
+
+    /// The words of a refusal, as they are told. Words that differ each time would be written for ever: each write
+    /// brings the next pass.
+    fn words(&self, object: &BackupSchedule, kind: &str, message: String) -> String {
+        let is_due = self.pace.is_due(&pass::key(&object.metadata));
+        let told = status::refusal(object.status.as_ref(), kind).filter(|_| !is_due);
+        told.map_or(message, str::to_owned)
+    }
+
+    /// What matters of a deleted schedule that this version cannot read: whose the backups are, and whether they go with
+    /// it.
+    async fn remains(&self, key: &Key) -> Result<Option<BackupSchedule>, EffectError> {
+        let resource = ApiResource::erase::<BackupSchedule>(&());
+        let schedules: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        let found = call("read a deleted schedule", schedules.get_opt(&key.name)).await?;
+        Ok(found.map(|found| status::remains(&found)).transpose()?)
     }
 
     /// How many backups of this very schedule have to go before it may: those that are neither deleted nor pinned nor
@@ -246,7 +288,7 @@ impl Context {
         Ok(all.iter().filter(is_left).count())
     }
 
-    /// Tells why a schedule cannot be read. If it is being deleted, its points stay.
+    /// Tells why a schedule cannot be read.
     async fn refuse(
         &self,
         object: &BackupSchedule,
@@ -258,15 +300,10 @@ impl Context {
         let (owner, facts) = (owner_of(object), status::facts(&status));
         let note = event::invalid(&status, error.reason(), error.to_string());
         let is_told = object.status.as_ref() == Some(&status);
-        let step = if object.metadata.deletion_timestamp.is_some() && holds_points(object.finalizers()) {
-            Step::SetFinalizers(other_finalizers(object.finalizers()))
-        } else {
-            Step::Record
-        };
         let notes = if is_told { Vec::new() } else { vec![note] };
         let stale = stale_at.and_then(|stale_at| (stale_at - now).to_std().ok());
         let look_again = Some(stale.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
-        let decision = Decision { step, status, notes, look_again };
+        let decision = Decision { step: Step::Record, status, notes, look_again };
         self.execute(object, (object.status.as_ref(), &version), None, &decision, now).await?;
         event::log(&owner, &decision.step, &decision.notes);
         self.metrics.schedule(&owner.namespace, &owner.name, facts);
@@ -292,7 +329,9 @@ impl Context {
         event::log(owner, &decision.step, &decision.notes);
         self.metrics.schedule(&owner.namespace, &owner.name, status::facts(&decision.status));
         let before = object.status.as_ref();
-        let is_retold = status::refusal(before).is_some() && status::refusal(Some(&decision.status)).is_some();
+        let is_retold = [READY, RETENTION_APPLIED]
+            .iter()
+            .any(|kind| status::refusal(before, kind).and(status::refusal(Some(&decision.status), kind)).is_some());
         let told = match before == Some(&decision.status) {
             true => Told::Nothing,
             false if is_retold => Told::OtherWords,

@@ -1,7 +1,7 @@
 //! Reads what the Job of a restore drill says.
 
 use super::validate::ValidSchedule;
-use crate::api::DrillRun;
+use crate::api::RunningDrill;
 use crate::api::names::{SCHEDULE_UID_LABEL, TASK_LABEL};
 use crate::contract::task::Task;
 use crate::controller::call::{CallError, call, list};
@@ -11,7 +11,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 
 /// State of the Job of a drill.
-pub async fn drill_state(client: &Client, schedule: &ValidSchedule, running: &DrillRun) -> Result<JobState, CallError> {
+pub async fn drill_state(
+    client: &Client,
+    schedule: &ValidSchedule,
+    running: &RunningDrill,
+) -> Result<JobState, CallError> {
     let namespace = &schedule.owner.namespace;
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
     let Some(job) = call("read the Job of a drill", jobs.get_opt(&running.job)).await? else {

@@ -5,6 +5,7 @@
 //! | take | Events, unchanged?, create the backup, **record** |
 //! | replace, forget | Events, **record**, unchanged?, delete the backup |
 //! | prune | Events, **record**, unchanged?, mark and delete the point |
+//! | unmark | Events, **record**, unchanged?, take the mark off the point |
 //! | record | Events, **record**, if it changes anything |
 //! | drill | Events, **record** (or unchanged?), create the Job |
 //! | end of a drill | Events, record on the backup, **record**, delete the Job that lingers |
@@ -56,7 +57,7 @@ pub fn effects(
     let record = record(&decision.status, before)?;
     let mut effects = told(&decision.notes, settings);
     match &decision.step {
-        Step::Look(_) | Step::Count => return Ok(Vec::new()),
+        Step::Look(_) | Step::AskTime | Step::Count => return Ok(Vec::new()),
         Step::SetFinalizers(finalizers) => return Ok(vec![Effect::SetFinalizers(finalizers.clone())]),
         Step::Record => effects.extend(record),
         Step::Take(child) => {
@@ -70,12 +71,18 @@ pub fn effects(
             effects.extend(record);
         }
         Step::Replace(child) | Step::Forget(child) => {
-            let delete = [Effect::RequireUnchanged, Effect::DeleteObject(other(child))];
-            effects.extend(record.into_iter().chain(delete));
+            let delete = Effect::DeleteObject { object: other(child), refusal: Refusal::RemovalRefused };
+            effects.extend(record.into_iter().chain([Effect::RequireUnchanged, delete]));
         }
         Step::Prune(child) => {
-            let remove = Effect::MarkAndDelete { object: other(child), mark: mark(child) };
+            let (object, mark) = (other(child), mark(child));
+            let remove = Effect::MarkAndDelete { object, mark, refusal: Refusal::RemovalRefused };
             effects.extend(record.into_iter().chain([Effect::RequireUnchanged, remove]));
+        }
+        Step::Unmark(child) => {
+            let change = json!({"metadata": {"annotations": {PRUNE_ANNOTATION: null}}});
+            let unmark = Effect::ChangeMetadata { object: other(child), change, refusal: Refusal::RemovalRefused };
+            effects.extend(record.into_iter().chain([Effect::RequireUnchanged, unmark]));
         }
         Step::Drill { job, asked } => {
             effects.push(record.unwrap_or(Effect::RequireUnchanged));

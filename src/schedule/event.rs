@@ -32,13 +32,14 @@ pub fn log(owner: &Owner, step: &Step, notes: &[Note]) {
         tracing::warn!(schedule, %reason, "{text}");
     }
     match step {
-        Step::Record | Step::Look(_) | Step::Count | Step::SetFinalizers(_) => {}
+        Step::Record | Step::Look(_) | Step::AskTime | Step::Count | Step::SetFinalizers(_) => {}
         Step::Take(child) => {
             let backup = child.metadata.name.as_deref().unwrap_or_default();
             tracing::info!(schedule, backup, "backup created");
         }
         Step::Replace(child) => tracing::info!(schedule, backup = child.name, "backup replaced before its end"),
         Step::Forget(child) => tracing::info!(schedule, backup = child.name, "backup without a point deleted"),
+        Step::Unmark(child) => tracing::info!(schedule, backup = child.name, "mark of a point that stays taken off"),
         Step::Prune(child) => tracing::info!(schedule, backup = child.name, "point deleted: no rule keeps it"),
         Step::Drill { job, .. } => tracing::info!(schedule, job, "restore drill started"),
         Step::EndDrill { result, .. } => {

@@ -7,6 +7,8 @@ use crate::api::{
 };
 use crate::controller::metrics::ScheduleFacts;
 use chrono::{DateTime, Utc};
+use kube::api::DynamicObject;
+use serde_json::json;
 
 /// The status of the object, unless it was written for another one, as where a tool restored it with its status.
 pub fn own(object: &BackupSchedule) -> BackupScheduleStatus {
@@ -15,15 +17,28 @@ pub fn own(object: &BackupSchedule) -> BackupScheduleStatus {
     if is_foreign { BackupScheduleStatus::default() } else { status }
 }
 
+/// A deleted schedule that this version cannot read, as far as it matters: what a later version may have written in the
+/// rest of its spec has no part in its end. A `deletionPolicy` that is not known is taken for the one that removes
+/// nothing.
+pub fn remains(object: &DynamicObject) -> Result<BackupSchedule, serde_json::Error> {
+    let policy = if object.data["spec"]["deletionPolicy"] == "Delete" { "Delete" } else { "Retain" };
+    let template = json!({"source": {"uri": ""}, "target": {"claimName": ""}, "tool": {"image": ""}});
+    let spec = serde_json::from_value(json!({"deletionPolicy": policy, "template": template}))?;
+    let status = serde_json::from_value(object.data["status"].clone()).ok();
+    let unread = || BackupScheduleStatus { uid: object.metadata.uid.clone(), ..BackupScheduleStatus::default() };
+    Ok(BackupSchedule { metadata: object.metadata.clone(), spec, status: Some(status.unwrap_or_else(unread)) })
+}
+
 /// The status that a decision starts from.
 pub fn begun(schedule: &ValidSchedule, before: &BackupScheduleStatus) -> BackupScheduleStatus {
     BackupScheduleStatus { uid: Some(schedule.owner.uid.clone()), ..before.clone() }
 }
 
-/// In which words the API server refuses the backup that is due, if it does.
-pub fn refusal(status: Option<&BackupScheduleStatus>) -> Option<&str> {
-    let ready = status?.conditions.iter().find(|condition| condition.type_ == READY)?;
-    (ready.reason == Reason::BackupRefused.as_str()).then_some(ready.message.as_str())
+/// In which words the API server refuses what this condition is about, if it does.
+pub fn refusal<'a>(status: Option<&'a BackupScheduleStatus>, kind: &str) -> Option<&'a str> {
+    let told = status?.conditions.iter().find(|condition| condition.type_ == kind)?;
+    let refused = [Reason::BackupRefused, Reason::RemovalRefused];
+    refused.iter().any(|reason| reason.as_str() == told.reason).then_some(told.message.as_str())
 }
 
 /// What the metrics tell of a schedule.

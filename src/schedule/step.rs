@@ -25,6 +25,8 @@ pub enum Step {
     Record,
     /// Nothing yet: this backup has to be read first.
     Look(String),
+    /// Nothing yet: the API server has to be asked what time it is.
+    AskTime,
     /// Nothing yet: the backups that are left of a deleted schedule have to be counted first.
     Count,
     /// A backup is created; then that is recorded.
@@ -35,6 +37,8 @@ pub enum Step {
     Forget(BackupRef),
     /// A point that no rule keeps is marked, and deleted with its files.
     Prune(BackupRef),
+    /// A point that stays loses a mark that was left on it.
+    Unmark(BackupRef),
     /// A restore drill is recorded; then its Job is created.
     Drill {
         /// Name of the Job.
@@ -95,6 +99,8 @@ pub enum Refusal {
     NameTaken,
     /// The backup is refused: a quota, a policy, a missing right.
     Refused,
+    /// The removal of a backup is refused, or that of its mark.
+    RemovalRefused,
     /// The Job of a drill is refused.
     DrillRefused,
 }

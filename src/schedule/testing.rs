@@ -4,7 +4,7 @@ use super::children::{Child, ChildState, GoodPoint, Whose};
 use super::decide::decide;
 use super::step::{Decision, Step};
 use super::validate::{ValidSchedule, validate};
-use super::world::World;
+use super::world::{Found, World};
 use crate::api::condition;
 use crate::api::{BackupSchedule, BackupScheduleStatus, BackupType, GraphBackup};
 use crate::controller::job::JobState;
@@ -42,8 +42,12 @@ pub struct Play {
     pub taken: Vec<(String, BackupType)>,
     /// Those that it has removed.
     pub removed: Vec<String>,
+    /// Those whose mark it has taken off.
+    pub unmarked: Vec<String>,
     /// What it told.
     pub told: Vec<String>,
+    /// How far the clock is ahead of the API server's.
+    pub ahead: TimeDelta,
     /// The time.
     pub now: DateTime<Utc>,
     /// Seconds that a backup takes.
@@ -75,7 +79,9 @@ pub fn hourly() -> Play {
         children: Vec::new(),
         taken: Vec::new(),
         removed: Vec::new(),
+        unmarked: Vec::new(),
         told: Vec::new(),
+        ahead: TimeDelta::zero(),
         now: at("2026-11-24T10:00:00Z"),
         takes: 60,
         working: Vec::new(),
@@ -111,21 +117,27 @@ impl Play {
 
     /// What a pass decides now, without doing it.
     pub fn decide(&self) -> Decision {
-        let mut read: Vec<(String, Option<GraphBackup>)> = Vec::new();
+        let (mut read, mut server_time) = (Vec::<(String, Found)>::new(), None);
         loop {
             let world = World {
                 children: &self.children,
                 read: &read,
-                unreadable: &[],
                 left: None,
+                server_time,
                 refused: None,
                 drill: self.drill.as_ref(),
                 finalizers: &[],
                 is_deleted: false,
             };
             let decision = decide(&self.valid, &self.status, &world, self.now);
+            if decision.step == Step::AskTime {
+                server_time = Some(self.now - self.ahead);
+                continue;
+            }
             let Step::Look(name) = &decision.step else { return decision };
-            read.push((name.clone(), self.children.iter().find(|child| child.name == *name).map(stored)));
+            let found = self.children.iter().find(|child| child.name == *name);
+            let found = found.map_or(Found::Nothing, |child| Found::Backup(Box::new(stored(child))));
+            read.push((name.clone(), found));
         }
     }
 
@@ -144,8 +156,15 @@ impl Play {
                     self.working.retain(|(name, _)| *name != child.name);
                     self.removed.push(child.name);
                 }
+                Step::Unmark(child) => {
+                    let known = self.children.iter_mut().find(|known| known.uid == child.uid).unwrap();
+                    let ChildState::Good(point) = &mut known.state else { panic!("{} has no point", child.name) };
+                    point.is_marked = false;
+                    self.unmarked.push(child.name);
+                }
                 Step::Record
                 | Step::Look(_)
+                | Step::AskTime
                 | Step::Count
                 | Step::SetFinalizers(_)
                 | Step::Drill { .. }
@@ -235,6 +254,7 @@ pub fn good(data_from: DateTime<Utc>, depth: u32) -> GoodPoint {
         is_pinned: false,
         is_adopted: false,
         is_broken: false,
+        is_marked: false,
     }
 }
 
@@ -250,7 +270,11 @@ pub fn stored(child: &Child) -> GraphBackup {
         Whose::Manual => json!({}),
         _ => json!({"graphbackup.dev/schedule": "nightly", "graphbackup.dev/schedule-uid": uid}),
     };
-    let annotations = child.slot.map_or_else(|| json!({}), |slot| json!({"graphbackup.dev/slot": slot.to_rfc3339()}));
+    let mut annotations =
+        child.slot.map_or_else(|| json!({}), |slot| json!({"graphbackup.dev/slot": slot.to_rfc3339()}));
+    if child.point().is_some_and(|point| point.is_marked) {
+        annotations["graphbackup.dev/prune"] = json!(uid);
+    }
     let object = serde_json::from_value(json!({
         "apiVersion": "graphbackup.dev/v1alpha1", "kind": "GraphBackup",
         "metadata": {"name": child.name, "namespace": "graph", "uid": child.uid, "resourceVersion": "3",

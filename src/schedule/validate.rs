@@ -4,7 +4,7 @@ use super::retention::Policy;
 use super::slots::{Expression, ExpressionError, ZoneError, parse_zone};
 use crate::api::names::{APPROVE_PLAN_ANNOTATION, BACKUP_NOW_ANNOTATION, TAKE_OVER_ANNOTATION};
 use crate::api::{
-    BackupSchedule, BackupTemplate, BackupType, ConcurrencyPolicy, DeletionPolicy, Drill, DrillVerification,
+    BackupSchedule, BackupTemplate, BackupType, ConcurrencyPolicy, Deadlines, DeletionPolicy, Drill, DrillVerification,
     GraphBackup, Kind, Owner, Reason, Retention, Scratch, Timing, parse_duration, to_kubernetes,
 };
 use crate::backup::validate::{InvalidBackup, validate as validate_backup};
@@ -62,8 +62,6 @@ pub struct ValidSchedule {
     pub owner: Owner,
     /// `metadata.generation`.
     pub generation: i64,
-    /// `metadata.resourceVersion`.
-    pub resource_version: String,
     /// `metadata.creationTimestamp`.
     pub created: DateTime<Utc>,
     /// When full backups are due.
@@ -92,6 +90,10 @@ pub struct ValidSchedule {
     pub deletion_policy: DeletionPolicy,
     /// What a backup is made of.
     pub template: BackupTemplate,
+    /// Limit of a backup, and of a drill.
+    pub run_deadline: Duration,
+    /// Limit from a Job to its running pod.
+    pub pod_start_deadline: Duration,
     /// Value of the annotation that asks for a backup at once.
     pub backup_now: Option<String>,
     /// UIDs of earlier schedules whose backups are this one's.
@@ -138,19 +140,21 @@ impl ValidSchedule {
 /// wrong with the rest.
 pub fn validate(object: &BackupSchedule) -> Result<ValidSchedule, InvalidSchedule> {
     if object.metadata.deletion_timestamp.is_none() {
-        return read(object);
+        let valid = read(object)?;
+        require_valid_children(&valid)?;
+        return Ok(valid);
     }
     let mut bare = object.clone();
     let spec = &mut bare.spec;
     (spec.full, spec.incremental, spec.drill, spec.starting_deadline) = (None, None, None, None);
     (spec.freshness, spec.retention) = (None, None);
     (spec.time_zone, spec.jitter) = ("UTC".to_owned(), "0s".to_owned());
+    spec.template.deadlines = Deadlines::default();
     read(&bare)
 }
 
 fn read(object: &BackupSchedule) -> Result<ValidSchedule, InvalidSchedule> {
     let meta = &object.metadata;
-    let text = |field: &Option<String>, name| field.clone().ok_or(InvalidSchedule::Metadata(name));
     let owner = owner_of(object);
     let created = meta.creation_timestamp.as_ref().and_then(|time| DateTime::from_timestamp(time.0.as_second(), 0));
     let spec = &object.spec;
@@ -165,10 +169,10 @@ fn read(object: &BackupSchedule) -> Result<ValidSchedule, InvalidSchedule> {
             parse_duration(jitter).filter(|jitter| *jitter <= JITTER_MAX).ok_or(InvalidSchedule::Duration("jitter"))?
         }
     };
+    let deadline = |text: &str, name| parse_duration(text).ok_or(InvalidBackup::Duration(name));
     let annotation = |name: &str| object.annotations().get(name).cloned().filter(|value| !value.is_empty());
-    let valid = ValidSchedule {
+    Ok(ValidSchedule {
         generation: meta.generation.ok_or(InvalidSchedule::Metadata("generation"))?,
-        resource_version: text(&meta.resource_version, "resourceVersion")?,
         created: created.ok_or(InvalidSchedule::Metadata("creationTimestamp"))?,
         full: timetable(spec.full.as_ref(), "full")?,
         incremental: timetable(spec.incremental.as_ref(), "incremental")?,
@@ -187,14 +191,18 @@ fn read(object: &BackupSchedule) -> Result<ValidSchedule, InvalidSchedule> {
         failed_history_limit: spec.failed_history_limit as usize,
         deletion_policy: spec.deletion_policy,
         template: spec.template.clone(),
+        run_deadline: deadline(&spec.template.deadlines.run, "run")?,
+        pod_start_deadline: deadline(&spec.template.deadlines.pod_start, "podStart")?,
         backup_now: requested(object),
-        earlier: annotation(TAKE_OVER_ANNOTATION)
-            .map(|uids| uids.split(',').map(|uid| uid.trim().to_owned()).filter(|uid| !uid.is_empty()).collect())
-            .unwrap_or_default(),
+        earlier: taken_over(object).map(str::to_owned).collect(),
         owner,
-    };
-    require_valid_children(&valid)?;
-    Ok(valid)
+    })
+}
+
+/// UIDs of the earlier schedules whose backups this one has taken over.
+pub fn taken_over(object: &BackupSchedule) -> impl Iterator<Item = &str> {
+    let uids = object.annotations().get(TAKE_OVER_ANNOTATION);
+    uids.into_iter().flat_map(|uids| uids.split(',')).map(str::trim).filter(|uid| !uid.is_empty())
 }
 
 /// The value of the annotation that asks for a backup at once.

@@ -1,12 +1,14 @@
 //! What the `BackupSchedule` controller watches, and which schedule gets a pass after a change.
 
+use super::validate::taken_over;
 use crate::api::BackupSchedule;
-use crate::backup::known::Known;
+use crate::backup::known::{Known, Origin};
 use crate::backup::watches::{KnownBackups, Listener};
 use crate::controller::queue::Queue;
 use crate::controller::store::{Item, Kept, Key, Scope, Store};
 use crate::controller::watch::{Sink, Watches};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +20,21 @@ pub enum KnownSchedule {
     /// This version cannot read it.
     Unreadable {
         /// Namespace and name.
-        key: String,
+        key: Key,
         /// Why.
         error: String,
+        /// Whether it is being deleted and waits for its points.
+        is_held: bool,
     },
+}
+
+impl KnownSchedule {
+    fn store_key(&self) -> Key {
+        match self {
+            Self::Readable(object) => Key::of(&object.metadata),
+            Self::Unreadable { key, .. } => key.clone(),
+        }
+    }
 }
 
 impl Kept for KnownSchedule {
@@ -32,7 +45,9 @@ impl Kept for KnownSchedule {
     }
 
     fn unreadable(metadata: ObjectMeta, error: String) -> Self {
-        Self::Unreadable { key: crate::controller::pass::key(&metadata), error }
+        let is_held = metadata.deletion_timestamp.is_some()
+            && metadata.finalizers.as_deref().is_some_and(super::world::holds_points);
+        Self::Unreadable { key: Key::of(&metadata), error, is_held }
     }
 }
 
@@ -75,6 +90,18 @@ impl KnownSchedules {
         }
     }
 
+    /// The schedules of other names that have taken over the backups of an earlier one.
+    fn heirs(&self, namespace: &str, origin: &Origin) -> Vec<Key> {
+        let is_heir = |known: &&KnownSchedule| match known {
+            KnownSchedule::Readable(object) => {
+                object.name_any() != *origin.schedule && taken_over(object).any(|uid| uid == &*origin.schedule_uid)
+            }
+            KnownSchedule::Unreadable { .. } => false,
+        };
+        let key = |known: &KnownSchedule| known.store_key();
+        self.store.in_namespace(namespace, |known| known.filter(is_heir).map(key).collect())
+    }
+
     fn trigger_all(&self, scope: &Scope) {
         for key in self.store.keys(scope) {
             self.trigger(key);
@@ -84,12 +111,16 @@ impl KnownSchedules {
 
 impl Listener for KnownSchedules {
     fn changed(&self, key: &Key, before: Option<&Known>, after: Option<&Known>) {
-        let origin = after.and_then(Known::origin).or_else(|| before.and_then(Known::origin));
-        let Some(origin) = origin else { return };
-        if before.is_some() && stage(before) == stage(after) {
+        let origins = [before, after].map(|known| known.and_then(Known::origin));
+        if before.is_some() && stage(before) == stage(after) && !has_moved(&origins) {
             return;
         }
-        self.trigger(Key { namespace: key.namespace.clone(), name: origin.schedule.to_string() });
+        for origin in origins.into_iter().flatten() {
+            self.trigger(Key { namespace: key.namespace.clone(), name: origin.schedule.to_string() });
+            for heir in self.heirs(&key.namespace, &origin) {
+                self.trigger(heir);
+            }
+        }
     }
 
     fn listed(&self, scope: &Scope) {
@@ -99,6 +130,12 @@ impl Listener for KnownSchedules {
     fn part_changed(&self, owner: Key, after: Duration) {
         self.trigger_after(owner, after);
     }
+}
+
+/// Whether a backup was taken by another schedule than it was.
+fn has_moved(origins: &[Option<Origin>; 2]) -> bool {
+    let [before, after] = origins.each_ref().map(|origin| origin.as_ref().map(|origin| &origin.schedule_uid));
+    before != after
 }
 
 /// What of a backup its schedule acts on: whether it is there, over, being deleted, pinned, broken.
@@ -137,3 +174,6 @@ impl Sink for KnownSchedules {
         self.queue.add(item.key, Duration::ZERO);
     }
 }
+
+#[cfg(test)]
+mod tests;

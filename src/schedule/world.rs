@@ -3,6 +3,7 @@
 use super::children::Child;
 use crate::api::GraphBackup;
 use crate::controller::job::JobState;
+use chrono::{DateTime, Utc};
 
 /// Keeps a deleted schedule until its recovery points are marked for removal.
 pub const POINTS_FINALIZER: &str = "graphbackup.dev/points";
@@ -11,12 +12,12 @@ pub const POINTS_FINALIZER: &str = "graphbackup.dev/points";
 pub struct World<'a> {
     /// The backups that are known of, by a watch.
     pub children: &'a [Child],
-    /// Backups that were read for this pass, by name; `None` for one that is not there.
-    pub read: &'a [(String, Option<GraphBackup>)],
-    /// Names of what was read for this pass and is not understood.
-    pub unreadable: &'a [String],
+    /// What was read for this pass, by name.
+    pub read: &'a [(String, Found)],
     /// How many of the schedule's backups are neither deleted nor pinned, where they were counted without the watch.
     pub left: Option<usize>,
+    /// What time it is by the API server, where it was asked.
+    pub server_time: Option<DateTime<Utc>>,
     /// What the API server said when it refused the backup that is due.
     pub refused: Option<&'a str>,
     /// The Job of the restore drill that runs.
@@ -25,6 +26,17 @@ pub struct World<'a> {
     pub finalizers: &'a [String],
     /// Whether the schedule is being deleted.
     pub is_deleted: bool,
+}
+
+/// What the API server has under a name.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// Something that this version cannot read.
+    Unreadable,
+    /// This backup.
+    Backup(Box<GraphBackup>),
 }
 
 /// What a pass has read under a name.
@@ -42,13 +54,11 @@ pub enum Reading<'a> {
 impl World<'_> {
     /// What was read under a name.
     pub fn reading(&self, name: &str) -> Reading<'_> {
-        if self.unreadable.iter().any(|unreadable| unreadable == name) {
-            return Reading::Unreadable;
-        }
         match self.read.iter().find(|(read, _)| read == name) {
             None => Reading::Unread,
-            Some((_, None)) => Reading::Nothing,
-            Some((_, Some(object))) => Reading::Backup(object),
+            Some((_, Found::Nothing)) => Reading::Nothing,
+            Some((_, Found::Unreadable)) => Reading::Unreadable,
+            Some((_, Found::Backup(object))) => Reading::Backup(object),
         }
     }
 }

@@ -61,18 +61,27 @@ where
         }
     }
 
-    pub(super) async fn mark_and_delete(&self, object: OtherObject, mut mark: Value) -> Result<(), EffectError> {
-        mark["metadata"]["resourceVersion"] = json!(object.resource_version);
-        let (params, patch) = (PatchParams::default(), Patch::Merge(&mark));
-        let marked = self.others(object.kind);
-        match call("mark a backup for removal", marked.patch_metadata(&object.name, &params, &patch)).await {
-            Ok(marked) => {
-                self.executor.require_leadership()?;
-                let resource_version = marked.metadata.resource_version;
-                Ok(self.delete_object(&OtherObject { resource_version, ..object }).await?)
-            }
-            Err(CallError::NotFound { .. } | CallError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+    pub(super) async fn mark_and_delete(&self, object: OtherObject, mark: Value) -> Result<(), EffectError> {
+        let Some(resource_version) = self.change_metadata("mark a backup for removal", &object, mark).await? else {
+            return Ok(());
+        };
+        self.executor.require_leadership()?;
+        Ok(self.delete_object(&OtherObject { resource_version: Some(resource_version), ..object }).await?)
+    }
+
+    /// Gives the version that the object has then; nothing where it has changed or is gone.
+    pub(super) async fn change_metadata(
+        &self,
+        action: &'static str,
+        object: &OtherObject,
+        mut change: Value,
+    ) -> Result<Option<String>, CallError> {
+        change["metadata"]["resourceVersion"] = json!(object.resource_version);
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&change));
+        match call(action, self.others(object.kind).patch_metadata(&object.name, &params, &patch)).await {
+            Ok(changed) => Ok(changed.metadata.resource_version),
+            Err(CallError::NotFound { .. } | CallError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }

@@ -18,8 +18,9 @@ impl<R> Effect<R> {
             Self::DeleteJob(job) => format!("delete {}", job.name),
             Self::Scale { .. } => "scale".to_owned(),
             Self::CreateObject { object, .. } => format!("create {}", object["metadata"]["name"]),
-            Self::DeleteObject(object) => format!("delete {}", object.name),
+            Self::DeleteObject { object, .. } => format!("delete {}", object.name),
             Self::RecordOn { object, .. } => format!("record on {}", object.name),
+            Self::ChangeMetadata { object, .. } => format!("change {}", object.name),
             Self::MarkAndDelete { object, .. } => format!("mark and delete {}", object.name),
         }
     }

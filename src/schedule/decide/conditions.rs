@@ -8,7 +8,12 @@ use crate::schedule::validate::ValidSchedule;
 use chrono::{DateTime, Utc};
 
 /// Sets what follows from everything else.
-pub fn close(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, refused: Option<&str>, now: DateTime<Utc>) {
+pub fn close(
+    schedule: &ValidSchedule,
+    status: &mut BackupScheduleStatus,
+    refused: Option<(Reason, &str)>,
+    now: DateTime<Utc>,
+) {
     status.observed_generation = Some(schedule.generation);
     let stalled = stalled(status, now);
     status.phase = Some(match (&stalled, schedule.is_suspended) {
@@ -19,7 +24,7 @@ pub fn close(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, refuse
     set(status, schedule, SCHEDULE_VALID, (Truth::True, Reason::Valid, ""), now);
     let (ready, reconciling, reason, message) = match (stalled.clone(), refused) {
         (Some((reason, message)), _) => (Truth::False, Truth::False, reason, message),
-        (None, Some(words)) => (Truth::False, Truth::True, Reason::BackupRefused, words.to_owned()),
+        (None, Some((reason, words))) => (Truth::False, Truth::True, reason, words.to_owned()),
         (None, None) if schedule.is_suspended => {
             (Truth::True, Truth::False, Reason::Suspended, "spec.suspend is true: no slot gets a backup".to_owned())
         }

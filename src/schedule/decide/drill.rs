@@ -1,10 +1,9 @@
 //! When a restore drill begins, and how it ended. Pure.
 
+use super::due::Due;
 use super::timing;
 use crate::api::condition::{MESSAGE_BYTES_MAX, Truth, shorten};
-use crate::api::{
-    BackupScheduleStatus, DrillResult, DrillRun, GraphBackup, Reason, names, now_seconds, parse_duration,
-};
+use crate::api::{BackupScheduleStatus, DrillResult, GraphBackup, Reason, RunningDrill, Slot, names, now_seconds};
 use crate::contract::task::{DrillRun as Asked, Place};
 use crate::contract::verdict::{Drilled, Verdict};
 use crate::controller::job::{JobRef, JobState, Obstacle, PodStart};
@@ -19,6 +18,11 @@ use std::time::Duration;
 
 /// A Job that is missing this soon after the drill was recorded was never created.
 const CREATION_GRACE: Duration = Duration::from_secs(30);
+
+/// Longest time for which a slot waits for a drill that has let another backup go first.
+const TURN: Duration = Duration::from_mins(30);
+/// A slot that waits for a drill is taken so long before it would be too late.
+const MARGIN: Duration = Duration::from_mins(1);
 
 /// What the drills of a schedule need now.
 pub fn next(
@@ -64,7 +68,7 @@ fn begin(
         told.timing.last_slot = Some(due.slot);
         return None;
     };
-    let running = DrillRun {
+    let running = RunningDrill {
         name: newest.name.clone(),
         uid: newest.uid.clone(),
         manifest_digest: asked.manifest_digest.clone(),
@@ -74,6 +78,59 @@ fn begin(
     told.timing.last_slot = Some(due.slot);
     told.running = Some(running.clone());
     Some(Step::Drill { job: running.job, asked: Box::new(asked) })
+}
+
+/// What has the next turn.
+pub enum First {
+    /// The backup.
+    Backup,
+    /// A drill that begins now.
+    Drill(Step),
+    /// The end of a drill that runs.
+    EndOfDrill,
+}
+
+/// Whether a drill comes before the backup of a slot: one that has let another backup go first. Where backups follow each
+/// other without a gap, none would begin otherwise. The slot waits for it, but no longer than [`TURN`], and not beyond
+/// its deadline.
+pub fn first(
+    schedule: &ValidSchedule,
+    status: &mut BackupScheduleStatus,
+    world: &World<'_>,
+    due: &Due,
+    now: DateTime<Utc>,
+) -> First {
+    let (Some(time), Some(told)) = (due.slot(), status.drill.as_ref()) else { return First::Backup };
+    let slot = Slot { time, backup_type: due.backup_type };
+    if let Some(running) = &told.running {
+        let began_first = time + schedule.jitter <= running.start_time;
+        if !began_first || now >= end_of_turn(schedule, running, slot) {
+            return First::Backup;
+        }
+        status.waiting = Some(slot);
+        return First::EndOfDrill;
+    }
+    let drill = schedule.drill.as_ref();
+    let oldest = drill.and_then(|drill| timing::next(schedule, &drill.timetable, &told.timing));
+    let decided = [&status.full, &status.incremental].into_iter().flatten().filter_map(|timing| timing.last_slot).max();
+    let has_waited = oldest
+        .is_some_and(|oldest| oldest + schedule.jitter <= now && decided.is_some_and(|decided| decided >= oldest));
+    if !has_waited || latest(schedule, slot).is_some_and(|latest| now >= latest) {
+        return First::Backup;
+    }
+    let Some(step) = begin(schedule, status, world, now) else { return First::Backup };
+    status.waiting = Some(slot);
+    First::Drill(step)
+}
+
+/// Until when a slot may wait for a drill, if it has to begin by some time.
+fn latest(schedule: &ValidSchedule, slot: Slot) -> Option<DateTime<Utc>> {
+    Some(slot.time + schedule.jitter + schedule.starting_deadline?.saturating_sub(MARGIN))
+}
+
+fn end_of_turn(schedule: &ValidSchedule, running: &RunningDrill, slot: Slot) -> DateTime<Utc> {
+    let end = running.start_time + TURN;
+    latest(schedule, slot).map_or(end, |latest| latest.min(end))
 }
 
 /// What the agent is asked; nothing where the object has no such point any more, or has it on another target.
@@ -91,17 +148,8 @@ fn asked(schedule: &ValidSchedule, child: &Child, object: &GraphBackup) -> Optio
         owner_uid: point.owner_uid.clone().unwrap_or_else(|| child.uid.clone()),
         manifest_digest: point.manifest_digest.clone(),
         boot_command: boot_command(schedule),
-        deadline_seconds: limit(schedule).as_secs(),
+        deadline_seconds: schedule.run_deadline.as_secs(),
     })
-}
-
-/// A drill may take as long as a backup.
-fn limit(schedule: &ValidSchedule) -> Duration {
-    parse_duration(&schedule.template.deadlines.run).unwrap_or(Duration::from_hours(2))
-}
-
-fn pod_start_limit(schedule: &ValidSchedule) -> Duration {
-    parse_duration(&schedule.template.deadlines.pod_start).unwrap_or(Duration::from_mins(5))
 }
 
 /// A drill that was recorded: how far is its Job?
@@ -109,7 +157,7 @@ fn follow(
     schedule: &ValidSchedule,
     status: &mut BackupScheduleStatus,
     notes: &mut Vec<Note>,
-    (running, world): (&DrillRun, &World<'_>),
+    (running, world): (&RunningDrill, &World<'_>),
     now: DateTime<Utc>,
 ) -> Option<Step> {
     let (delete, end) = match world.drill? {
@@ -151,7 +199,7 @@ fn close(
 }
 
 /// The Job of a drill that was recorded and not created.
-fn again(schedule: &ValidSchedule, running: &DrillRun, world: &World<'_>) -> Option<Step> {
+fn again(schedule: &ValidSchedule, running: &RunningDrill, world: &World<'_>) -> Option<Step> {
     let child = world.children.iter().find(|child| child.uid == running.uid)?;
     match world.reading(&running.name) {
         Reading::Unread => Some(Step::Look(running.name.clone())),
@@ -173,13 +221,13 @@ fn failed(reason: Reason, message: String) -> End {
 /// Why a Job that works is not waited for any more, if it is not.
 fn obstacle(
     schedule: &ValidSchedule,
-    running: &DrillRun,
+    running: &RunningDrill,
     created: DateTime<Utc>,
     start: &PodStart,
     now: DateTime<Utc>,
 ) -> Option<End> {
     let job = &running.job;
-    let late = since(created, now) >= pod_start_limit(schedule);
+    let late = since(created, now) >= schedule.pod_start_deadline;
     match start {
         PodStart::Waiting(obstacle) if late => Some(match obstacle {
             Obstacle::Image(said) => failed(Reason::ImageCannotBePulled, format!("the pod of Job {job}: {said}")),
@@ -193,13 +241,13 @@ fn obstacle(
         }),
         PodStart::Waiting(_) => None,
         PodStart::Started | PodStart::Unseen => {
-            let over = since(created, now) >= limit(schedule) + pod_start_limit(schedule) * 2;
+            let over = since(created, now) >= schedule.run_deadline + schedule.pod_start_deadline * 2;
             over.then(|| failed(Reason::DeadlineExceeded, format!("Job {job} did not end in time")))
         }
     }
 }
 
-fn ended(running: &DrillRun, verdict: Option<&Verdict>, is_late: bool, is_out_of_memory: bool) -> End {
+fn ended(running: &RunningDrill, verdict: Option<&Verdict>, is_late: bool, is_out_of_memory: bool) -> End {
     let job = &running.job;
     match verdict {
         Some(Verdict::Drilled(drilled)) if drilled.manifest_digest == running.manifest_digest => {
@@ -222,7 +270,7 @@ fn ended(running: &DrillRun, verdict: Option<&Verdict>, is_late: bool, is_out_of
     }
 }
 
-fn result(running: &DrillRun, end: End, now: DateTime<Utc>) -> DrillResult {
+fn result(running: &RunningDrill, end: End, now: DateTime<Utc>) -> DrillResult {
     let base = |passed, reason: Reason, message: &str| DrillResult {
         name: running.name.clone(),
         passed,
@@ -268,9 +316,11 @@ pub fn moments(schedule: &ValidSchedule, status: &BackupScheduleStatus) -> Vec<D
             next.map(|next| next + schedule.jitter).into_iter().collect()
         }
         Some(running) => {
-            let start = pod_start_limit(schedule);
+            let start = schedule.pod_start_deadline;
             let second = Duration::from_secs(1);
-            [CREATION_GRACE, start, limit(schedule) + start * 2].map(|wait| running.start_time + wait + second).into()
+            let ends = [CREATION_GRACE, start, schedule.run_deadline + start * 2];
+            let ends = ends.into_iter().map(|wait| running.start_time + wait + second);
+            ends.chain(status.waiting.map(|slot| end_of_turn(schedule, running, slot))).collect()
         }
     }
 }
@@ -288,3 +338,6 @@ pub fn condition(status: &BackupScheduleStatus) -> (Truth, Reason, String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,7 +141,7 @@ pub fn judge(
     before: &BackupScheduleStatus,
     status: &mut BackupScheduleStatus,
     notes: &mut Vec<Note>,
-    refused: Option<&str>,
+    refused: Option<(Reason, &str)>,
     now: DateTime<Utc>,
 ) {
     let (truth, reason, message) = freshness(schedule, status, refused, now);
@@ -178,7 +178,7 @@ pub fn replaced_too_soon(times: u32) -> String {
 fn freshness(
     schedule: &ValidSchedule,
     status: &BackupScheduleStatus,
-    refused: Option<&str>,
+    refused: Option<(Reason, &str)>,
     now: DateTime<Utc>,
 ) -> (Truth, Reason, String) {
     let Some(stale_at) = stale_at(schedule, status) else {
@@ -206,12 +206,16 @@ fn freshness(
 }
 
 /// Why there is no newer data, as far as it is known.
-fn why_stale(schedule: &ValidSchedule, status: &BackupScheduleStatus, refused: Option<&str>) -> (Reason, String) {
+fn why_stale(
+    schedule: &ValidSchedule,
+    status: &BackupScheduleStatus,
+    refused: Option<(Reason, &str)>,
+) -> (Reason, String) {
     if schedule.is_suspended || status.phase == Some(SchedulePhase::Suspended) {
         return (Reason::Suspended, "spec.suspend is true".to_owned());
     }
-    if let Some(words) = refused {
-        return (Reason::BackupRefused, words.to_owned());
+    if let Some((reason, words)) = refused {
+        return (reason, words.to_owned());
     }
     if is_replaced_too_soon(status) {
         return (Reason::ReplacedTooSoon, replaced_too_soon(status.replaced));

@@ -2,12 +2,13 @@
 
 use crate::api::condition::{self, RETENTION_APPLIED, Truth};
 use crate::api::{Approved, BackupScheduleStatus, Keeps, Reason, Removes, RetentionStatus};
+use crate::controller::pace::since;
 use crate::schedule::children::{Child, ChildState, Whose};
-use crate::schedule::retention::{Candidate, Plan, Standing, plan};
+use crate::schedule::retention::{Candidate, Plan, Standing, Why, plan};
 use crate::schedule::step::Note;
 use crate::schedule::validate::{Rules, ValidSchedule};
 use crate::schedule::world::World;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -18,12 +19,22 @@ const LISTED: usize = 50;
 /// Job has the lock of the target's folder.
 const AT_ONCE: usize = 4;
 
+/// From such a difference on it is told that the operator's clock is ahead of the API server's.
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
+
 /// A backup that nothing keeps.
 pub enum Removal {
     /// A failed one.
     Forget(Child),
     /// A recovery point.
     Prune(Child),
+    /// Only the mark that an earlier pass has left on a point that stays.
+    Unmark(Child),
+}
+
+/// Whether the last removal was refused, as far as it is told.
+pub fn is_refused(status: &BackupScheduleStatus) -> bool {
+    condition::reason(&status.conditions, RETENTION_APPLIED) == Some(Reason::RemovalRefused.as_str())
 }
 
 /// Tells what stays and what goes, and gives the next one to remove. Only one is removed at a time: each may have a Job
@@ -38,22 +49,62 @@ pub fn retain(
     let going = world.children.iter().find(|child| child.whose == Whose::Ours && child.is_deleted);
     let Some(rules) = &schedule.retention else {
         status.retention = None;
-        let told = (Truth::Unknown, Reason::NotRequested, "spec.retention is not set: every point stays");
-        super::facts::set(status, schedule, RETENTION_APPLIED, told, now);
-        return forgotten(schedule, world).filter(|_| going.is_none());
+        let removal = unmarked(world, |_| false).or_else(|| forgotten(schedule, world).filter(|_| going.is_none()));
+        let told = (Truth::Unknown, Reason::NotRequested, "spec.retention is not set: every point stays".to_owned());
+        set(schedule, status, told, removal.is_some(), now);
+        return removal;
     };
     let candidates = candidates(schedule, status, world);
-    let plan = plan(&rules.policy, schedule.zone, &candidates, now);
+    let plan = plan(&rules.policy, schedule.zone, &candidates, world.server_time.map_or(now, |time| time.min(now)));
     let going = going.map(|child| child.name.as_str());
-    let planned = Planned { rules, plan: &plan, candidates: &candidates, going };
-    let may_run = tell(schedule, status, notes, &planned, now);
-    if going.is_some() {
-        return None;
+    let is_ahead = world.server_time.is_some_and(|time| now - time > CLOCKS_APART);
+    let planned = Planned { rules, plan: &plan, candidates: &candidates, going, is_ahead };
+    let (may_run, told) = tell(schedule, status, notes, &planned);
+    let goes = |uid: &str| may_run && plan.prune.iter().any(|pruned| pruned.uid == uid);
+    let removal = unmarked(world, goes).or_else(|| {
+        // The oldest first: after a crash the newest are still there.
+        let pruned = plan.prune.last().filter(|_| may_run);
+        let pruned = pruned.and_then(|pruned| world.children.iter().find(|child| child.uid == pruned.uid));
+        let next = forgotten(schedule, world).or_else(|| Some(Removal::Prune(pruned?.clone())));
+        next.filter(|_| going.is_none())
+    });
+    set(schedule, status, told, removal.is_some(), now);
+    removal
+}
+
+/// Sets the condition. That a removal was refused is told until one succeeds, or none is left.
+fn set(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, told: Told, is_removing: bool, now: DateTime<Utc>) {
+    let (truth, reason, message) = told;
+    if !(is_removing && is_refused(status) && reason != Reason::ApprovalRequired) {
+        super::facts::set(status, schedule, RETENTION_APPLIED, (truth, reason, &message), now);
     }
-    // The oldest first: after a crash the newest are still there.
-    let pruned = plan.prune.last().filter(|_| may_run);
-    let pruned = pruned.and_then(|pruned| world.children.iter().find(|child| child.uid == pruned.uid));
-    forgotten(schedule, world).or_else(|| Some(Removal::Prune(pruned?.clone())))
+}
+
+/// A point that stays and has a mark, as after a crash between the mark and the deletion, and a change of the rules:
+/// whoever deletes its object later would remove its files.
+fn unmarked(world: &World<'_>, goes: impl Fn(&str) -> bool) -> Option<Removal> {
+    let of_name = |child: &&Child| matches!(child.whose, Whose::Ours | Whose::Earlier);
+    let is_marked = |child: &&Child| child.point().is_some_and(|point| point.is_marked) && !goes(&child.uid);
+    world.children.iter().filter(of_name).find(is_marked).cloned().map(Removal::Unmark)
+}
+
+/// Whether a point would go for its age.
+pub fn has_expired(
+    schedule: &ValidSchedule,
+    status: &BackupScheduleStatus,
+    world: &World<'_>,
+    now: DateTime<Utc>,
+) -> bool {
+    let Some(rules) = &schedule.retention else { return false };
+    let is_old = |child: &Child| {
+        let age = child.good().filter(|_| child.whose == Whose::Ours).map(|point| since(point.data_from, now));
+        age > rules.policy.max_age
+    };
+    if rules.policy.max_age.is_none() || !world.children.iter().any(is_old) {
+        return false;
+    }
+    let plan = plan(&rules.policy, schedule.zone, &candidates(schedule, status, world), now);
+    plan.prune.iter().any(|pruned| pruned.why == Why::OlderThanMaxAge)
 }
 
 /// Failed backups beyond their limit have their own turn, and take no place of a point.
@@ -113,7 +164,12 @@ struct Planned<'a> {
     candidates: &'a [Candidate],
     /// A backup that is being deleted.
     going: Option<&'a str>,
+    /// Whether the API server's time counts for `maxAge`, because the operator's is ahead of it.
+    is_ahead: bool,
 }
+
+/// What a condition says.
+type Told = (Truth, Reason, String);
 
 /// Shows the plan, and says whether it may run.
 fn tell(
@@ -121,8 +177,7 @@ fn tell(
     status: &mut BackupScheduleStatus,
     notes: &mut Vec<Note>,
     planned: &Planned<'_>,
-    now: DateTime<Utc>,
-) -> bool {
+) -> (bool, Told) {
     let Planned { rules, plan, .. } = *planned;
     let known = status.retention.take().unwrap_or_default();
     let (digest, removing) = (plan.digest(), plan.prune.len());
@@ -158,8 +213,11 @@ fn tell(
             (Truth::False, Reason::ApprovalRequired, text)
         }
     };
-    super::facts::set(status, schedule, RETENTION_APPLIED, (told.0, told.1, &told.2), now);
-    may_run
+    let (truth, reason, mut message) = told;
+    if planned.is_ahead {
+        message.push_str("; the operator's clock is ahead of the API server's, which counts for maxAge");
+    }
+    (may_run, (truth, reason, message))
 }
 
 /// What a person has approved of the rules as they are now.
@@ -226,27 +284,34 @@ pub enum OfDeleted {
     Done,
 }
 
-/// What comes next for a deleted schedule whose points go with it.
-pub fn next_of_deleted(world: &World<'_>) -> OfDeleted {
-    let going = world.children.iter().filter(|child| child.whose == Whose::Ours && child.is_deleted).count();
-    if going >= AT_ONCE {
-        return OfDeleted::Wait;
-    }
-    let ours = || world.children.iter().filter(|child| child.whose == Whose::Ours && !child.is_deleted);
+/// What comes next for a deleted schedule; `all_go`: its points go with it.
+pub fn next_of_deleted(world: &World<'_>, all_go: bool) -> OfDeleted {
     let is_used = |uid: &str| {
         world
             .children
             .iter()
             .any(|child| matches!(&child.state, ChildState::Working { parent: Some(parent), .. } if parent == uid))
     };
+    let goes = |child: &Child| {
+        all_go && child.whose == Whose::Ours && child.point().is_some_and(|point| !point.is_pinned && !point.is_adopted)
+    };
+    match unmarked(world, |uid| world.children.iter().any(|child| child.uid == uid && goes(child))) {
+        Some(removal) => return OfDeleted::Remove(removal),
+        None if !all_go => return OfDeleted::Done,
+        None => {}
+    }
+    let going = world.children.iter().filter(|child| child.whose == Whose::Ours && child.is_deleted).count();
+    if going >= AT_ONCE {
+        return OfDeleted::Wait;
+    }
+    let ours = || world.children.iter().filter(|child| child.whose == Whose::Ours && !child.is_deleted);
     if let Some(child) = ours().find(|child| matches!(child.state, ChildState::Working { .. })) {
         return OfDeleted::Stop(child.clone());
     }
     if let Some(child) = ours().find(|child| matches!(child.state, ChildState::Failed { .. })) {
         return OfDeleted::Remove(Removal::Forget(child.clone()));
     }
-    let mut points =
-        ours().filter(|child| child.point().is_some_and(|point| !point.is_pinned && !point.is_adopted)).peekable();
+    let mut points = ours().filter(|child| goes(child)).peekable();
     match (points.peek().is_some(), points.find(|child| !is_used(&child.uid))) {
         (_, Some(child)) => OfDeleted::Remove(Removal::Prune(child.clone())),
         (true, None) => OfDeleted::Wait,

@@ -6,7 +6,7 @@ use crate::controller::job::JobState;
 use crate::schedule::children::{Child, ChildState, Whose};
 use crate::schedule::step::Step;
 use crate::schedule::testing::{Play, at, good, hourly};
-use crate::schedule::world::World;
+use crate::schedule::world::{Found, World};
 use chrono::TimeDelta;
 use serde_json::json;
 
@@ -229,12 +229,12 @@ fn a_foreign_object_of_that_name_is_reported_and_stops_no_later_slot() {
     assert!(matches!(taken.step, Step::Take(_)));
     // The API server says that the name is taken, and the object is read.
     let schedule = play.valid();
-    let read = [(name, Some(crate::schedule::testing::stored(&foreign)))];
+    let read = [(name, Found::Backup(Box::new(crate::schedule::testing::stored(&foreign))))];
     let world = World {
         children: &[foreign],
         read: &read,
-        unreadable: &[],
         left: None,
+        server_time: None,
         refused: None,
         drill: None,
         finalizers: &[],

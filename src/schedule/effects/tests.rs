@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::Reason;
+use crate::schedule::children::ChildState;
 use crate::schedule::testing::{Play, at, hourly};
 use serde_json::json;
 
@@ -49,6 +50,15 @@ fn what_goes_is_recorded_first_and_goes_from_an_unchanged_schedule_only() {
     play.run_until("2026-11-24T14:00:00Z");
     play.now = at("2026-11-24T15:00:00Z");
     assert_eq!(words(&play), "record, unchanged?, delete nightly-20261124-1400");
+}
+
+#[test]
+fn a_mark_goes_from_a_point_of_an_unchanged_schedule_only() {
+    let mut play = hourly().spec("retention", json!({"keepLast": 9}));
+    play.run_until("2026-11-24T11:30:00Z");
+    let ChildState::Good(point) = &mut play.children[0].state else { panic!() };
+    point.is_marked = true;
+    assert_eq!(words(&play), "unchanged?, change nightly-20261124-1100");
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl ApiServer {
         let (head, body) = request.into_parts();
         let body = body.collect_bytes().await?;
         let Some(call) = Call::read(&head, &body).map(Arc::new) else {
-            return Ok(respond(404, Bytes::from_static(b"404 page not found")));
+            return Ok(self.respond(404, Bytes::from_static(b"404 page not found")));
         };
         let index = self.arrive(process, &call);
         let mishap = self.state.lock().unwrap().records[index].mishap;
@@ -224,7 +224,7 @@ impl ApiServer {
             }
             Some(Mishap::Refused(code)) => {
                 let refusal = Refusal { code, reason: reason(code), message: "injected by the simulation".to_owned() };
-                return Ok(respond(code, status(&refusal)));
+                return Ok(self.respond(code, status(&refusal)));
             }
             Some(Mishap::Paused) => {
                 let go_on = Arc::new(Notify::new());
@@ -251,7 +251,13 @@ impl ApiServer {
             return Ok(self.watch(call));
         }
         let (code, body) = self.perform(index, &call);
-        Ok(respond(code, body))
+        Ok(self.respond(code, body))
+    }
+
+    fn respond(&self, code: u16, body: Bytes) -> Response<Answer> {
+        let frame = stream::once(std::future::ready(Ok(Frame::data(body)))).boxed();
+        let date = self.clock.now().to_rfc2822();
+        Response::builder().status(code).header("date", date).body(StreamBody::new(frame)).unwrap()
     }
 
     fn arrive(&self, process: usize, call: &Arc<Call>) -> usize {
@@ -362,11 +368,6 @@ fn event(call: &Call, change: &Change) -> Option<Bytes> {
 
 fn line(what: &str, object: &[u8]) -> Bytes {
     Bytes::from([format!(r#"{{"type":"{what}","object":"#).as_bytes(), object, b"}\n"].concat())
-}
-
-fn respond(code: u16, body: Bytes) -> Response<Answer> {
-    let frame = stream::once(std::future::ready(Ok(Frame::data(body)))).boxed();
-    Response::builder().status(code).body(StreamBody::new(frame)).unwrap()
 }
 
 const fn reason(code: u16) -> &'static str {

@@ -379,9 +379,9 @@ impl Scenario {
             {
                 Level::Same(Some("Event"))
             }
-            // An Event tells that a backup is refused.
+            // An Event tells that a backup is refused, or its removal.
             Fault::Request { at, mishap: Mishap::Refused(403 | 422), .. }
-                if hit(*at).is_some_and(|call| call.verb == Verb::Create && call.kind.name == "GraphBackup") =>
+                if hit(*at).is_some_and(|call| call.writes() && call.kind.name == "GraphBackup") =>
             {
                 Level::SameSlots
             }

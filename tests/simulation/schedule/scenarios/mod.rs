@@ -48,6 +48,8 @@ enumerated! {
     points::they_go_with_the_schedule,
     points::they_go_with_the_schedule_in_mid_run,
     points::they_stay_without_the_schedule,
+    points::a_mark_on_a_point_that_stays,
+    points::a_removal_is_refused_for_a_while,
     people::a_child_is_deleted_in_mid_run,
     people::a_good_child_is_deleted,
     people::suspended_and_resumed,
@@ -68,6 +70,8 @@ enumerated! {
     people::made_invalid_and_valid_again,
     people::invalid_and_deleted,
     people::unreadable,
+    people::unreadable_and_deleted,
+    people::invalid_in_its_template_and_deleted,
 }
 
 enumerated! {

@@ -198,6 +198,32 @@ pub fn invalid_and_deleted() -> Scenario {
         .removes(&["0700"])
 }
 
+/// A later version has written it, and somebody deletes it.
+pub fn unreadable_and_deleted() -> Scenario {
+    scenario("unreadable and deleted")
+        .spec("deletionPolicy", json!("Delete"))
+        .at(5000, |store| set(store, "incremental", json!(7)))
+        .at(9000, |store| delete(store, &schedule_key()))
+        // Whoever waits for it looks at it: a watch that has missed the deletion shows it then.
+        .at(9600, |store| annotate(store, "example.com/why", "it does not go"))
+        .goes()
+        .takes(&["0700"])
+        .removes(&["0700"])
+}
+
+/// Its template is invalid, too.
+pub fn invalid_in_its_template_and_deleted() -> Scenario {
+    scenario("invalid in its template and deleted")
+        .spec("deletionPolicy", json!("Delete"))
+        .at(5000, |store| {
+            change(store, |schedule| schedule["spec"]["template"]["source"]["uri"] = json!("http://nowhere"));
+        })
+        .at(9000, |store| delete(store, &schedule_key()))
+        .goes()
+        .takes(&["0700"])
+        .removes(&["0700"])
+}
+
 /// A later version has written it: nothing is done.
 pub fn unreadable() -> Scenario {
     scenario("unreadable").spec("incremental", json!(7)).uncounted().takes(&[])

@@ -1,11 +1,12 @@
 //! Points stay and go.
 
-use crate::apiserver::Store;
+use crate::apiserver::{Store, Verb};
 use crate::driver::Run;
 use crate::fault::delete;
 use crate::schedule::scenario::{Scenario, backup, change, scenario, schedule, schedule_key, set};
 use crate::schedule::standin::{End, SCHEDULE, backup_key, delete_by_hand, old_point, start_from};
-use graph_backup_operator::api::names::{APPROVE_PLAN_ANNOTATION, PIN_ANNOTATION};
+use graph_backup_operator::api::names::{APPROVE_PLAN_ANNOTATION, PIN_ANNOTATION, PRUNE_ANNOTATION};
+use graph_backup_operator::backup::finalizers::FILES_FINALIZER;
 use serde_json::{Value, json};
 
 fn keep_last(title: &'static str, count: u32) -> Scenario {
@@ -155,6 +156,56 @@ pub fn of_others() -> Scenario {
         .removes(&["0700", "0800", "0900", "1000"])
         .also(|run: &Run| {
             assert!(["by-hand", "other-1", "20261112-0700"].iter().all(|name| backup(run, name).is_some()));
+        })
+}
+
+/// What a crash between the mark and the deletion of a point leaves.
+fn mark(store: &mut Store, name: &str, schedule: &str) {
+    let _ = store.change(&backup_key(name), |backup| {
+        backup["metadata"]["annotations"][PRUNE_ANNOTATION] = json!(schedule);
+        backup["metadata"]["finalizers"] = json!([FILES_FINALIZER]);
+    });
+}
+
+fn is_marked(run: &Run, name: &str) -> bool {
+    !backup(run, name).unwrap()["metadata"]["annotations"][PRUNE_ANNOTATION].is_null()
+}
+
+/// One of its own, and one of an earlier schedule of the same name.
+pub fn a_mark_on_a_point_that_stays() -> Scenario {
+    keep_last("a mark on a point that stays", 9)
+        .prepared(|store| {
+            let spec = backup_spec(store);
+            let name = "nightly-20261112-0700";
+            old_point(store, name, Some((SCHEDULE, "uid-of-earlier")), &spec, "2026-11-12T07:00:05Z");
+            mark(store, name, "uid-of-earlier");
+        })
+        .at(5000, |store| {
+            if store.get(&schedule_key()).is_none() {
+                return;
+            }
+            let uid = schedule_uid(store);
+            mark(store, "nightly-20261124-0700", &uid);
+        })
+        .tight()
+        .also(|run: &Run| assert!(["20261112-0700", "20261124-0700"].iter().all(|name| !is_marked(run, name))))
+}
+
+/// The deletion is refused after the mark, and a rule keeps the point a few looks later.
+pub fn a_removal_is_refused_for_a_while() -> Scenario {
+    keep_last("a removal is refused for a while", 1)
+        .refusing(|call| call.verb == Verb::Delete && call.kind.name == "GraphBackup")
+        .at(7900, |store| set(store, "retention", json!({"keepLast": 9})))
+        .tight()
+        .also(|run: &Run| {
+            let refused = |event: &&&Value| event["reason"] == "RemovalRefused";
+            let events = run.end.iter().map(|object| &***object).collect::<Vec<_>>();
+            let told = events.iter().find(refused).unwrap();
+            assert!(told["note"].as_str().unwrap().contains("exceeded quota"), "{told}");
+            assert!(!is_marked(run, "0700"));
+            let conditions = schedule(run)["status"]["conditions"].as_array().unwrap();
+            let applied = conditions.iter().find(|condition| condition["type"] == "RetentionApplied").unwrap();
+            assert_eq!(applied["reason"], "RetentionApplied");
         })
 }
 
