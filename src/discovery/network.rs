@@ -147,6 +147,7 @@ impl Network {
     }
 
     /// The same network with the short names of a namespace: a source means the same to the operator as to the Job.
+    #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Self {
         Self { resolver: Arc::new(Resolver::in_namespace(namespace)), ..self.clone() }
     }

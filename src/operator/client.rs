@@ -57,11 +57,8 @@ where
         // Nothing is sent before it is polled.
         let answer = self.inner.call(request);
         async move {
-            let _turn = match is_watch {
-                true => None,
-                // The semaphore is never closed.
-                false => turns.acquire().await.ok(),
-            };
+            // The semaphore is never closed.
+            let _turn = if is_watch { None } else { turns.acquire().await.ok() };
             answer.await
         }
         .boxed()
