@@ -30,7 +30,7 @@ const LASTING: [&str; 5] = ["GraphBackup", "Event", "Namespace", "PersistentVolu
 /// How much was run.
 static REPORT: Report = Report::new("scenarios", super::scenarios::COUNT);
 /// One run in so many is run in full, too, to see that the join is right.
-const IN_FULL_EVERY: usize = 30;
+const IN_FULL_EVERY: usize = 100;
 
 /// How the clean run ends.
 #[derive(Clone, Debug)]

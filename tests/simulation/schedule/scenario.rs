@@ -25,7 +25,7 @@ use std::time::Duration;
 /// How much was run.
 static REPORT: Report = Report::new("schedule scenarios", super::scenarios::COUNT);
 /// One run in so many is run in full, too, to see that the join is right.
-const IN_FULL_EVERY: usize = 60;
+const IN_FULL_EVERY: usize = 100;
 
 /// One scenario. Its parts are set by the methods below.
 #[derive(Clone)]
