@@ -13,6 +13,7 @@ use super::step::{Decision, ObjectStep, Removal, Step};
 use super::validate::ValidBackup;
 use super::watches::KnownBackups;
 use crate::api::{GraphBackup, GraphBackupStatus};
+use crate::controller::call::CallError;
 use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
 use crate::controller::limit::Limit;
 use crate::controller::lock::ClusterLocks;
@@ -128,9 +129,11 @@ pub async fn pass(known: Arc<Known>, context: Arc<Context>) -> Result<Option<Dur
     };
     let kind = GraphBackup::kind(&());
     let passed = Box::pin(pass::pass((&kind, &known.key()), readable, &context.metrics, &context.pace, work)).await;
-    if passed.is_err() {
-        // It has not begun to work, as far as is known.
-        context.limit.release(&known.store_key());
+    match &passed {
+        Ok(_) => {}
+        // An attempt may have been recorded whose answer was lost.
+        Err(EffectError::Call(CallError::Transient { .. })) => context.limit.doubt(&known.store_key()),
+        Err(_) => context.limit.release(&known.store_key()),
     }
     passed
 }

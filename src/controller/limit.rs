@@ -63,6 +63,12 @@ impl Limit {
         self.wake(|places| places.release(key));
     }
 
+    /// Notes that it is not known whether an object has begun to work with its place. It keeps the place until the watch
+    /// or its next pass tells; the second time in a row it loses it, or one that always fails would hold up the others.
+    pub fn doubt(&self, key: &Key) {
+        self.wake(|places| places.doubt(key));
+    }
+
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &Key) {
         self.wake(|places| places.forget(key));
@@ -90,6 +96,8 @@ struct Places {
     working: HashSet<Key>,
     /// Objects that have a place and do not work yet.
     admitted: HashSet<Key>,
+    /// Those of them of which it is not known whether they work.
+    doubted: HashSet<Key>,
     /// Names of objects that wait, by namespace, in the order in which they came.
     waiting: HashMap<String, VecDeque<String>>,
     /// Namespaces of such objects, in the order of their turns.
@@ -110,6 +118,7 @@ impl Places {
 
     fn works(&mut self, key: &Key, works: bool) -> Vec<Key> {
         if works {
+            self.doubted.remove(key);
             self.admitted.remove(key);
             self.leave(key);
             self.working.insert(key.clone());
@@ -118,12 +127,19 @@ impl Places {
         if self.working.remove(key) { self.fill() } else { Vec::new() }
     }
 
+    fn doubt(&mut self, key: &Key) -> Vec<Key> {
+        let is_new = self.admitted.contains(key) && self.doubted.insert(key.clone());
+        if is_new { Vec::new() } else { self.release(key) }
+    }
+
     fn release(&mut self, key: &Key) -> Vec<Key> {
+        self.doubted.remove(key);
         if self.admitted.remove(key) { self.fill() } else { Vec::new() }
     }
 
     fn forget(&mut self, key: &Key) -> Vec<Key> {
         self.leave(key);
+        self.doubted.remove(key);
         let had_place = self.working.remove(key) | self.admitted.remove(key);
         if had_place { self.fill() } else { Vec::new() }
     }
@@ -228,6 +244,18 @@ mod tests {
         assert!(!limit.admit(&key("a/1")) && limit.admit(&key("b/1")));
         assert_eq!(names(&limit.forget(&key("b/1"))), ["b/2"]);
         assert_eq!(names(&limit.forget(&key("b/2"))), ["a/1"]);
+    }
+
+    #[test]
+    fn one_that_may_work_keeps_its_place_once() {
+        let mut limit = places(1);
+        assert!(limit.admit(&key("a/1")) && !limit.admit(&key("b/1")));
+        assert!(limit.doubt(&key("a/1")).is_empty() && limit.admit(&key("a/1")));
+        assert_eq!(names(&limit.doubt(&key("a/1"))), ["b/1"]);
+        // The watch has told of this one.
+        assert!(limit.doubt(&key("b/1")).is_empty() && limit.works(&key("b/1"), true).is_empty());
+        assert!(limit.doubt(&key("b/1")).is_empty() && !limit.admit(&key("a/1")));
+        assert_eq!(names(&limit.works(&key("b/1"), false)), ["a/1"]);
     }
 
     #[test]

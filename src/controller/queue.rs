@@ -63,7 +63,7 @@ impl Queue {
         let mut running: JoinSet<(Key, Option<Duration>)> = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
-            while let Some(key) = self.state().start(Instant::now()) {
+            while let Some(key) = self.start() {
                 let pass = passes.pass(&key);
                 running.spawn(async move { (key, pass.await) });
             }
@@ -79,6 +79,11 @@ impl Queue {
             }
         }
         while running.join_next().await.is_some() {}
+    }
+
+    /// Takes the next object that may have a pass now. The state is free again when the pass begins, which may add to it.
+    fn start(&self) -> Option<Key> {
+        self.state().start(Instant::now())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

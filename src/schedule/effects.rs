@@ -8,7 +8,7 @@
 //! | unmark | Events, **record**, unchanged?, take the mark off the point |
 //! | record | Events, **record**, if it changes anything |
 //! | drill | Events, **record** (or unchanged?), create the Job |
-//! | end of a drill | Events, record on the backup, **record**, delete the Job that lingers |
+//! | end of a drill | Events, record on the backup, delete the Job that lingers, **record** |
 //! | set finalizers | that |
 //!
 //! The reasons for the order:
@@ -17,6 +17,8 @@
 //!   A crash in between finds it there. The other way round, a crash would lose the slot.
 //! - ***Unchanged?* before a creation or a removal**: a schedule that was suspended, edited or deleted meanwhile takes
 //!   and removes nothing.
+//! - **The end of a drill on the schedule last**: until then a further pass finds the result on the backup, and the Job
+//!   that lingers, if it is still there.
 //! - **The record before a removal**: the plan stands on the object before it runs.
 
 use super::build::{Tried, drill_job};
@@ -96,8 +98,8 @@ pub fn effects(
                 resource_version: None,
             };
             effects.push(Effect::RecordOn { object, status: json!({"drill": result}) });
-            effects.extend(record);
             effects.extend(delete.clone().map(Effect::DeleteJob));
+            effects.extend(record);
         }
     }
     Ok(effects)

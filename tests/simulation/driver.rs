@@ -465,20 +465,17 @@ impl<'a, S: Subject> Driver<'a, S> {
         let ended = self.subject.ends().is_some_and(|end| self.clock.elapsed() >= end) && self.state.queue.is_empty();
         let others = self.server.with(|store| {
             let newest = store.changes_of(kind);
-            let Fault::Behind { at, changes, .. } = self.fault else { return store.after_changes(kind, newest) };
-            let then = self.state.passes.get(at).map_or(newest, |pass| pass.others);
-            store.after_changes(
-                kind,
-                if self.is_behind(number) && !ended { then.saturating_sub(changes) } else { newest },
-            )
+            let lag = self.fault.others_lag().filter(|lag| lag.covers(number) && !ended);
+            let Some(lag) = lag else { return store.after_changes(kind, newest) };
+            let then = self.state.passes.get(lag.at).map_or(newest, |pass| pass.others);
+            store.after_changes(kind, then.saturating_sub(lag.by))
         });
         S::show(process, others);
     }
 
     /// Whether a pass with this number sees the other objects late: all follow the first one's cache.
-    const fn is_behind(&self, number: usize) -> bool {
-        let Fault::Behind { at, passes, .. } = self.fault else { return false };
-        at <= number && number < at + passes
+    fn is_behind(&self, number: usize) -> bool {
+        self.fault.others_lag().is_some_and(|lag| lag.covers(number))
     }
 
     /// The object as the process has it in its cache.
@@ -486,21 +483,20 @@ impl<'a, S: Subject> Driver<'a, S> {
         let number = self.state.passes.len();
         self.server.with(|store| {
             let newest = Arc::clone(store.get(key)?);
-            let Fault::Stale { at, versions, .. } = self.fault else { return Some(newest) };
-            if !self.cache_stands_still(key, number) {
-                return Some(newest);
-            }
+            let lag = self.fault.object_lag().filter(|_| self.cache_stands_still(key, number));
+            let Some(lag) = lag else { return Some(newest) };
             // The cache stands still: it does not follow what happens from the first of these passes on.
             let history = store.history(key);
-            let then = self.state.passes.get(at).map_or(history.len(), |pass| pass.older + 1);
-            Some(Arc::clone(&history[then.saturating_sub(versions + 1)].object))
+            let then = self.state.passes.get(lag.at).map_or(history.len(), |pass| pass.older + 1);
+            Some(Arc::clone(&history[then.saturating_sub(lag.by + 1)].object))
         })
     }
 
     /// Whether a pass with this number over this object gets an old version: all follow the first one's object.
     fn cache_stands_still(&self, key: &Key, number: usize) -> bool {
-        let Fault::Stale { at, passes, .. } = self.fault else { return false };
-        (at..at + passes).contains(&number) && self.state.passes.get(at).is_none_or(|pass| pass.key == *key)
+        self.fault
+            .object_lag()
+            .is_some_and(|lag| lag.covers(number) && self.state.passes.get(lag.at).is_none_or(|pass| pass.key == *key))
     }
 
     /// At the end a further pass over each object writes nothing, and asks nothing when the object is finished.

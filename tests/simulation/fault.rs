@@ -1,7 +1,7 @@
 //! What can go wrong, and every place in a run where it can.
 
 use crate::apiserver::{Call, DeleteOptions, Key, Kind, Record, Store, Verb};
-use crate::driver::Run;
+use crate::driver::{Pass, Run};
 use serde_json::json;
 use std::fmt;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub enum Fault {
     Stale { at: usize, passes: usize, versions: usize },
     /// Some passes see the other objects in the cache some changes late.
     Behind { at: usize, passes: usize, changes: usize },
+    /// Some passes are handed an object that is some versions old, and see the other objects some changes late.
+    AllOld { at: usize, passes: usize, versions: usize, changes: usize },
     /// A pass is run again with the same object.
     Twice { at: usize },
     /// A change does not trigger a pass.
@@ -65,6 +67,24 @@ const OUTAGE: u64 = 300;
 /// Up to so many requests after a first mishap comes the crash of a pair.
 const PAIR_REACH: usize = 2;
 
+/// A cache that stands still for some passes from one on, so many versions or changes late.
+#[derive(Clone, Copy, Debug)]
+pub struct Lag {
+    /// The first of these passes.
+    pub at: usize,
+    /// How many they are.
+    pub passes: usize,
+    /// How late it is.
+    pub by: usize,
+}
+
+impl Lag {
+    /// Whether a pass with this number is one of them.
+    pub const fn covers(&self, number: usize) -> bool {
+        self.at <= number && number < self.at + self.passes
+    }
+}
+
 impl Fault {
     /// The pass of the clean run up to which nothing is different yet.
     pub fn first_pass(&self, clean: &Run) -> usize {
@@ -75,7 +95,9 @@ impl Fault {
             | Self::Pair { at, .. }
             | Self::Outage { at, .. }
             | Self::TwoLeaders { at, .. } => pass_of(*at),
-            Self::Stale { at, .. } | Self::Behind { at, .. } | Self::Twice { at } => Some(*at),
+            Self::Stale { at, .. } | Self::Behind { at, .. } | Self::AllOld { at, .. } | Self::Twice { at } => {
+                Some(*at)
+            }
             Self::DroppedTrigger { at } => clean.passes.iter().rposition(|pass| pass.triggers <= *at),
         };
         pass.unwrap_or(0)
@@ -88,10 +110,32 @@ impl Fault {
             Self::None => true,
             Self::Request { .. } | Self::Pair { .. } | Self::TwoLeaders { .. } => began.is_some(),
             Self::Outage { seconds, .. } => began.is_some_and(|began| now >= began + Duration::from_secs(seconds)),
-            Self::Stale { at, passes: old, .. } | Self::Behind { at, passes: old, .. } => passes >= at + old,
+            Self::Stale { at, passes: old, .. }
+            | Self::Behind { at, passes: old, .. }
+            | Self::AllOld { at, passes: old, .. } => passes >= at + old,
             Self::Twice { at } => passes > at,
             Self::DroppedTrigger { at } => triggers > at,
             Self::ReversedLists => false,
+        }
+    }
+
+    /// How the cache of the objects that get passes lags.
+    pub const fn object_lag(&self) -> Option<Lag> {
+        match *self {
+            Self::Stale { at, passes, versions: by } | Self::AllOld { at, passes, versions: by, .. } => {
+                Some(Lag { at, passes, by })
+            }
+            _ => None,
+        }
+    }
+
+    /// How the cache of the other objects lags.
+    pub const fn others_lag(&self) -> Option<Lag> {
+        match *self {
+            Self::Behind { at, passes, changes: by } | Self::AllOld { at, passes, changes: by, .. } => {
+                Some(Lag { at, passes, by })
+            }
+            _ => None,
         }
     }
 
@@ -145,7 +189,7 @@ pub fn every(clean: &Run) -> Vec<Fault> {
         let seldom = pass.others > 0 && pass.requests.is_empty();
         let old = |number: &usize, most: usize| !seldom || *number == 1 || *number == most;
         let versions = (1..=pass.older).filter(|versions| old(versions, pass.older));
-        faults.extend(versions.map(|versions| Fault::Stale { at, passes: 1, versions }));
+        faults.extend(versions.clone().map(|versions| Fault::Stale { at, passes: 1, versions }));
         if pass.older > 0 {
             faults.push(Fault::Stale { at, passes: 3, versions: pass.older });
         }
@@ -155,8 +199,25 @@ pub fn every(clean: &Run) -> Vec<Fault> {
             faults.push(Fault::Behind { at, passes: 3, changes: 1 });
             faults.push(Fault::Behind { at, passes: 3, changes: pass.others });
         }
+        faults.extend(all_old(at, pass, versions));
     }
     faults.extend((0..clean.triggers).map(|at| Fault::DroppedTrigger { at }));
+    faults
+}
+
+/// Both caches are late: the one of the objects by any number of versions that it is also late by alone, the other one
+/// by one change or by all there were.
+fn all_old(at: usize, pass: &Pass, versions: impl Iterator<Item = usize>) -> Vec<Fault> {
+    let ends = |most: usize| if most > 1 { vec![1, most] } else { vec![1; most] };
+    let mut faults = Vec::new();
+    for versions in versions {
+        let of = |changes| Fault::AllOld { at, passes: 1, versions, changes };
+        faults.extend(ends(pass.others).into_iter().map(of));
+    }
+    if !pass.requests.is_empty() {
+        let of = |(versions, changes)| Fault::AllOld { at, passes: 3, versions, changes };
+        faults.extend(ends(pass.older).into_iter().zip(ends(pass.others)).map(of));
+    }
     faults
 }
 

@@ -12,5 +12,6 @@ mod driver;
 mod fault;
 mod join;
 mod oracle;
+mod report;
 mod schedule;
 mod world;

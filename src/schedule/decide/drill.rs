@@ -176,20 +176,32 @@ fn follow(
             (lingering.clone(), ended(running, verdict.as_ref(), *deadline_exceeded, out_of_memory.is_some()))
         }
     };
-    close(status, notes, end, delete, now)
+    let told = status.drill.as_ref().and_then(|drill| drill.last.as_ref());
+    let known = match world.reading(&running.name) {
+        Reading::Unread => return Some(Step::Look(running.name.clone())),
+        Reading::Backup(object) => recorded(running, object).filter(|known| told != Some(known)),
+        Reading::Nothing | Reading::Unreadable => None,
+    };
+    close(status, notes, known.unwrap_or_else(|| result(running, end, now)), delete)
+}
+
+/// The result of this drill, if its backup carries it already. It stands: the schedule may have failed to take note of
+/// it, or be an old one from the cache, and what the Job said is gone by now.
+fn recorded(running: &RunningDrill, object: &GraphBackup) -> Option<DrillResult> {
+    let known = object.status.as_ref()?.drill.as_ref()?;
+    let is_same = object.metadata.uid.as_deref() == Some(&running.uid) && known.time >= running.start_time;
+    is_same.then(|| known.clone())
 }
 
 /// Ends the drill that runs, and tells of a failure.
 fn close(
     status: &mut BackupScheduleStatus,
     notes: &mut Vec<Note>,
-    end: End,
+    result: DrillResult,
     delete: Option<JobRef>,
-    now: DateTime<Utc>,
 ) -> Option<Step> {
     let told = status.drill.as_mut()?;
     let running = told.running.take()?;
-    let result = result(&running, end, now);
     if !result.passed {
         let text = format!("the restore drill of {} failed: {}", result.name, result.message);
         notes.push(Note::new(Reason::DrillFailed, text, format!("drill.{}", running.job)));
@@ -303,7 +315,8 @@ pub fn refused(
     words: &str,
     now: DateTime<Utc>,
 ) -> Option<Step> {
-    close(status, notes, failed(Reason::JobRefused, words.to_owned()), None, now)
+    let running = status.drill.as_ref()?.running.clone()?;
+    close(status, notes, result(&running, failed(Reason::JobRefused, words.to_owned()), now), None)
 }
 
 /// When the drills need a look without any event.

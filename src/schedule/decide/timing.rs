@@ -28,7 +28,10 @@ fn count_edited(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, now
     let missed = known.map(|(timetable, known)| {
         let known = known.as_ref()?;
         let is_same = timetable.as_ref().is_some_and(|timetable| is_of(known, timetable, schedule));
-        let expression = Expression::parse(&known.schedule).ok().filter(|_| !is_same)?;
+        if is_same {
+            return None;
+        }
+        let expression = Expression::parse(&known.schedule).ok()?;
         expression.newest(parse_zone(&known.time_zone).ok()?, decided(known).max(now - LOOK_BACK), now)
     });
     for missed in missed.into_iter().flatten() {

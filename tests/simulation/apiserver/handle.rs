@@ -54,11 +54,9 @@ pub fn answer(store: &mut Store, call: &Call, reversed: bool) -> Result<Bytes, R
 fn list(store: &Store, call: &Call, reversed: bool) -> Bytes {
     assert!(!call.query.contains_key("continue"), "a second page is not modelled");
     let limit = call.query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
-    let chosen = store.objects().filter(|object| {
-        object["kind"] == call.kind.name
-            && object["metadata"]["namespace"] == call.namespace.as_str()
-            && call.selects(object)
-    });
+    let chosen = store
+        .objects()
+        .filter(|object| object["kind"] == call.kind.name && call.covers(object) && call.selects(object));
     let mut items: Vec<Bytes> = chosen.map(|object| shown(object, call)).collect();
     if reversed {
         items.reverse();

@@ -1,5 +1,6 @@
 //! One version of an object, with what is made of it more than once.
 
+use super::store::Key;
 use bytes::Bytes;
 use serde_json::Value;
 use std::any::Any;
@@ -13,13 +14,22 @@ pub struct Object {
     value: Value,
     text: OnceLock<Bytes>,
     fingerprint: OnceLock<u64>,
+    key: OnceLock<Key>,
+    reduced: OnceLock<Value>,
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Object {
     /// Keeps a version.
     pub fn new(value: Value) -> Arc<Self> {
-        Arc::new(Self { value, text: OnceLock::new(), fingerprint: OnceLock::new(), typed: OnceLock::new() })
+        Arc::new(Self {
+            value,
+            text: OnceLock::new(),
+            fingerprint: OnceLock::new(),
+            key: OnceLock::new(),
+            reduced: OnceLock::new(),
+            typed: OnceLock::new(),
+        })
     }
 
     /// As the server sends it.
@@ -34,6 +44,16 @@ impl Object {
             hasher.write(&self.text());
             hasher.finish()
         })
+    }
+
+    /// Names it.
+    pub fn key(&self) -> &Key {
+        self.key.get_or_init(|| Key::of(&self.value))
+    }
+
+    /// What is compared of it, always by the same function.
+    pub fn reduced(&self, reduce: impl FnOnce(&Value) -> Value) -> &Value {
+        self.reduced.get_or_init(|| reduce(&self.value))
     }
 
     /// As a controller reads it, always by the same function.

@@ -105,6 +105,11 @@ impl Call {
         matches!(self.verb, Verb::Create | Verb::Apply | Verb::Patch | Verb::Delete)
     }
 
+    /// Whether an object is in the namespace that is listed or watched. Without one, all are.
+    pub fn covers(&self, object: &Value) -> bool {
+        self.namespace.is_empty() || object["metadata"]["namespace"] == self.namespace.as_str()
+    }
+
     /// Whether an object is among those that are listed or watched.
     pub fn selects(&self, object: &Value) -> bool {
         let Some(selector) = self.query.get("labelSelector") else { return true };

@@ -77,6 +77,7 @@ struct State {
     leads: Arc<AtomicBool>,
     reversed: bool,
     watches: tokio::sync::watch::Sender<u64>,
+    undefined: Vec<&'static str>,
 }
 
 /// The API server.
@@ -108,6 +109,7 @@ impl ApiServer {
             leads: Arc::new(AtomicBool::new(true)),
             reversed: false,
             watches: tokio::sync::watch::Sender::new(0),
+            undefined: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock }
     }
@@ -166,6 +168,16 @@ impl ApiServer {
         self.state.lock().unwrap().watches.send_modify(|generation| *generation += 1);
     }
 
+    /// The definition of a kind is removed, or is there again: without it the kind is not served.
+    pub fn define(&self, kind: &'static str, is_there: bool) {
+        let state = &mut *self.state.lock().unwrap();
+        state.undefined.retain(|other| *other != kind);
+        if !is_there {
+            state.undefined.push(kind);
+            state.watches.send_modify(|generation| *generation += 1);
+        }
+    }
+
     /// Number of requests so far.
     pub fn requests(&self) -> usize {
         self.state.lock().unwrap().records.len()
@@ -204,6 +216,9 @@ impl ApiServer {
         let Some(call) = Call::read(&head, &body).map(Arc::new) else {
             return Ok(self.respond(404, Bytes::from_static(b"404 page not found")));
         };
+        if self.state.lock().unwrap().undefined.contains(&call.kind.name) {
+            return Ok(self.respond(404, Bytes::from_static(b"404 page not found")));
+        }
         let index = self.arrive(process, &call);
         let mishap = self.state.lock().unwrap().records[index].mishap;
         match mishap {
@@ -355,9 +370,7 @@ impl Watch {
 /// One line of a watch.
 fn event(call: &Call, change: &Change) -> Option<Bytes> {
     let object = &change.object;
-    let wanted = object["kind"] == call.kind.name
-        && object["metadata"]["namespace"] == call.namespace.as_str()
-        && call.selects(object);
+    let wanted = object["kind"] == call.kind.name && call.covers(object) && call.selects(object);
     let what = match change.what {
         ChangeType::Added => "ADDED",
         ChangeType::Modified => "MODIFIED",

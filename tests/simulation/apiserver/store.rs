@@ -3,7 +3,7 @@
 use super::apply;
 use super::kinds::Kind;
 use super::object::Object;
-use super::validate::validate;
+use super::validate::{validate, validate_namespace};
 use crate::clock::Clock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -156,9 +156,8 @@ impl Store {
 
     /// An object as it was before a change; nothing if it was not there.
     pub fn before(&self, change: &Change) -> Option<&Arc<Object>> {
-        let (key, earlier) = (Key::of(&change.object), self.changes.partition_point(|it| it.version < change.version));
-        let about = |it: &&Change| it.object["metadata"]["name"] == key.name.as_str() && Key::of(&it.object) == key;
-        let last = self.changes[..earlier].iter().rev().find(about)?;
+        let (key, earlier) = (change.object.key(), self.changes.partition_point(|it| it.version < change.version));
+        let last = self.changes[..earlier].iter().rev().find(|it| it.object.key() == key)?;
         (last.what != ChangeType::Deleted).then_some(&last.object)
     }
 
@@ -183,17 +182,17 @@ impl Store {
 
     /// How many changes objects of a kind have had.
     pub fn changes_of(&self, kind: &str) -> usize {
-        self.changes.iter().filter(|change| change.object["kind"] == kind).count()
+        self.changes.iter().filter(|change| change.object.key().kind == kind).count()
     }
 
     /// All objects of a kind as they were after so many changes of that kind.
     pub fn after_changes(&self, kind: &str, count: usize) -> Vec<Arc<Object>> {
         let mut objects = BTreeMap::new();
-        for change in self.changes.iter().filter(|change| change.object["kind"] == kind).take(count) {
+        for change in self.changes.iter().filter(|change| change.object.key().kind == kind).take(count) {
             match change.what {
-                ChangeType::Deleted => objects.remove(&Key::of(&change.object)),
+                ChangeType::Deleted => objects.remove(change.object.key()),
                 ChangeType::Added | ChangeType::Modified => {
-                    objects.insert(Key::of(&change.object), Arc::clone(&change.object))
+                    objects.insert(change.object.key(), Arc::clone(&change.object))
                 }
             };
         }
@@ -202,10 +201,7 @@ impl Store {
 
     /// Every change of one object, oldest first.
     pub fn history(&self, key: &Key) -> Vec<&Change> {
-        let about = |change: &&Change| {
-            change.object["metadata"]["name"] == key.name.as_str() && Key::of(&change.object) == *key
-        };
-        self.changes.iter().filter(about).collect()
+        self.changes.iter().filter(|change| change.object.key() == key).collect()
     }
 
     /// Forgets the log, as a real server does after some minutes: watches from before get 410.
@@ -230,6 +226,8 @@ impl Store {
             return Err(Refusal { code: 409, reason: "AlreadyExists", message });
         }
         validate(&object)?;
+        let home = Key { kind: "Namespace", namespace: String::new(), name: key.namespace.clone() };
+        validate_namespace(&object, self.objects.get(&home).map(|home| &***home))?;
         let births = self.births.entry(key.clone()).or_default();
         *births += 1;
         let meta = &mut object["metadata"];

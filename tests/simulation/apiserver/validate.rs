@@ -27,6 +27,19 @@ pub fn validate(object: &Value) -> Result<(), Refusal> {
     }
 }
 
+/// In a namespace that is being deleted nothing is created.
+pub fn validate_namespace(object: &Value, namespace: Option<&Value>) -> Result<(), Refusal> {
+    let Some(namespace) = namespace.filter(|namespace| !namespace["metadata"]["deletionTimestamp"].is_null()) else {
+        return Ok(());
+    };
+    let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+    let why = format!(
+        "unable to create new content in namespace {} because it is being terminated",
+        namespace["metadata"]["name"]
+    );
+    Err(Refusal { code: 403, reason: "Forbidden", message: format!("{kind} {name} is forbidden: {why}") })
+}
+
 fn event(event: &Value) -> Result<(), Refusal> {
     let within = |field: &str, least: usize, most: usize| {
         let length = event[field].as_str().unwrap_or_default().len();

@@ -3,10 +3,9 @@
 #[path = "../../conformance/mod.rs"]
 mod scripts;
 
-use super::scenario::in_paused_time;
 use super::whole::turn;
 use crate::apiserver::{ApiServer, Store};
-use crate::clock::Clock;
+use crate::clock::{Clock, in_paused_time};
 use crate::world::NAMESPACE;
 use crate::world::agent::Volume;
 use crate::world::cluster::{self, Behaviour, Cluster};

@@ -3,6 +3,7 @@
 mod conformance;
 mod invariants;
 mod jobs;
+mod limited;
 pub mod scenario;
 mod scenarios;
 pub mod subject;

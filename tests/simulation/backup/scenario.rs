@@ -4,19 +4,18 @@ use super::invariants::{Memory, truth};
 use super::jobs::backup;
 use super::subject::Backups;
 use crate::apiserver::{Call, Key, Kind, Object, Store, Verb};
-use crate::clock::Clock;
+use crate::clock::{Clock, in_paused_time};
 use crate::driver::{Driver, Outcome, Run, Snapshot};
 use crate::fault::{self, Fault, Mishap};
 use crate::join::Known;
 use crate::oracle::{self, Allowance, Budget};
+use crate::report::{Report, tell};
 use crate::world::NAMESPACE;
 use crate::world::agent::Volume;
 use crate::world::cluster::{Act, Behaviour, Cluster, Script};
 use crate::world::database::{Database, Look, STORE};
 use graph_backup_operator::api::Reason;
 use serde_json::{Value, json};
-use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,8 +27,10 @@ const BUDGET: Budget = Budget { per_pass: 12, extra: 60 };
 /// What may be there at the end. Jobs and pods may not: they live on for an hour, and the run lasts longer.
 const LASTING: [&str; 5] = ["GraphBackup", "Event", "Namespace", "PersistentVolumeClaim", "StatefulSet"];
 
+/// How much was run.
+static REPORT: Report = Report::new("scenarios", super::scenarios::COUNT);
 /// One run in so many is run in full, too, to see that the join is right.
-const IN_FULL_EVERY: usize = 10;
+const IN_FULL_EVERY: usize = 100;
 
 /// How the clean run ends.
 #[derive(Clone, Debug)]
@@ -344,7 +345,7 @@ impl Scenario {
         let in_full_every = if std::env::var_os("SIMULATION_IN_FULL").is_some() { 1 } else { IN_FULL_EVERY };
         let Outcome { run: clean, snapshots, moments } = self.run(Fault::None, &known);
         let wrong = self.judge_clean(&clean);
-        assert!(wrong.is_empty(), "{}, clean run: {}\n{}", self.title, wrong.join("\n"), tell(&clean));
+        assert!(wrong.is_empty(), "{}, clean run: {}\n{}", self.title, wrong.join("\n"), tell(&clean, 0, 80));
         let clean = Arc::new(clean);
         known.remember(&clean, moments);
         let faults = faults(&clean);
@@ -368,10 +369,10 @@ impl Scenario {
             if wrong.is_empty() {
                 known.remember(&run, moments);
             } else {
-                failures.push(format!("--- {fault} ({allowance:?})\n{}\n{}", wrong.join("\n"), tell(&run)));
+                failures.push(format!("--- {fault} ({allowance:?})\n{}\n{}", wrong.join("\n"), tell(&run, 0, 80)));
             }
         }
-        report(self.title, clean.records.len(), faults.len());
+        REPORT.add(self.title, clean.records.len(), faults.len());
         let count = failures.len();
         failures.truncate(3);
         assert!(count == 0, "{}: {count} of {} runs are wrong\n{}", self.title, faults.len(), failures.join("\n"));
@@ -515,11 +516,6 @@ fn is_of_attempt(job: &str) -> bool {
     job.rsplit_once('-').is_some_and(|(_, end)| end.parse::<u32>().is_ok())
 }
 
-/// Runs something in virtual time of its own.
-pub fn in_paused_time<T>(run: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(run)
-}
-
 /// The claim that recovery points are written to.
 pub fn create_claim(store: &mut Store) {
     let claim = json!({"metadata": {"name": "graph-backups"}, "spec": {"accessModes": ["ReadWriteMany"]}});
@@ -575,33 +571,4 @@ fn events(run: &Run) -> Vec<String> {
         }
     }
     wrong
-}
-
-/// Every pass and every request, for people.
-fn tell(run: &Run) -> String {
-    let mut lines = Vec::new();
-    for (number, pass) in run.passes.iter().enumerate() {
-        lines.push(format!("{:>6}s pass {number} over {} → {}", pass.at.as_secs(), pass.key.name, pass.after));
-        for record in pass.requests.iter().map(|index| &run.records[*index]) {
-            let mishap = record.mishap.map(|mishap| format!(" !! {mishap:?}")).unwrap_or_default();
-            let code = record.code.map_or("not done".to_owned(), |code| code.to_string());
-            lines.push(format!("{:>6}s   {} {} {code}{mishap}", record.at.as_secs(), record.index, record.call));
-        }
-    }
-    lines.truncate(80);
-    lines.join("\n")
-}
-
-static SCENARIOS_DONE: AtomicUsize = AtomicUsize::new(0);
-static RUNS_DONE: AtomicUsize = AtomicUsize::new(0);
-
-/// Tells how much was run, past the capture of the test harness.
-fn report(name: &str, requests: usize, faults: usize) {
-    let scenarios = SCENARIOS_DONE.fetch_add(1, Ordering::Relaxed) + 1;
-    let runs = RUNS_DONE.fetch_add(faults + 1, Ordering::Relaxed) + faults + 1;
-    let mut out = std::io::stderr().lock();
-    let _ = writeln!(out, "simulation: {name}: {requests} requests, {faults} faults");
-    if scenarios == super::scenarios::COUNT {
-        let _ = writeln!(out, "simulation: {scenarios} scenarios x their faults = {runs} runs");
-    }
 }

@@ -1,10 +1,10 @@
 //! The controller as the operator runs it, with its watches, in virtual time.
 
 use super::invariants::truth;
-use super::scenario::{BACKUP, Scenario, create_backup, in_paused_time, reason, scenario};
+use super::scenario::{BACKUP, Scenario, create_backup, reason, scenario};
 use super::subject::Backups;
 use crate::apiserver::{ApiServer, Key, Mishaps, Record, Store, Verb};
-use crate::clock::Clock;
+use crate::clock::{Clock, in_paused_time};
 use crate::driver::Subject;
 use crate::fault::Mishap;
 use crate::world::NAMESPACE;

@@ -1,31 +1,31 @@
 //! A scenario: how the world is and behaves, what the clean run does, and the enumeration of all its faulty runs.
 
-use super::invariants::{Memory, skipped};
-use super::standin::{Act, End, SCHEDULE, Script, Standin, moment, suffix, text, truth};
+use super::drills;
+use super::invariants::Memory;
+use super::look::{BUDGET, accounts, creates, deeds, deletes, schedules, short, skips, slot_of, sound};
+use super::standin::{Act, End, SCHEDULE, Script, Standin};
 use super::subject::{KIND, Schedules};
-use crate::apiserver::{Call, Key, Kind, Record, Store, Verb};
-use crate::clock::Clock;
+use crate::apiserver::{Call, Kind, Store, Verb};
+use crate::clock::{Calendar, Clock, Jump, in_paused_time};
 use crate::driver::{Driver, Outcome, Run, Snapshot};
 use crate::fault::{self, Fault, Mishap};
 use crate::join::Known;
-use crate::oracle::{self, Allowance, Budget};
+use crate::oracle::{self, Allowance};
+use crate::report::{Report, tell};
 use crate::world::NAMESPACE;
+use crate::world::agent::Volume;
+use crate::world::cluster::{self, Behaviour, Cluster};
+use crate::world::database::Database;
 use chrono::{DateTime, Utc};
-use graph_backup_operator::api::names::SLOT_ANNOTATION;
-use graph_backup_operator::schedule::slots::{Expression, parse_zone};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The most that a pass asks: the newest backup, whether anything has changed, a refused backup, two Events, a look at a
-/// point, status, whether anything has changed, the mark, the removal.
-const BUDGET: Budget = Budget { per_pass: 12, extra: 60 };
-const LASTING: [&str; 3] = [KIND, "GraphBackup", "Event"];
+/// How much was run.
+static REPORT: Report = Report::new("schedule scenarios", super::scenarios::COUNT);
 /// One run in so many is run in full, too, to see that the join is right.
-const IN_FULL_EVERY: usize = 40;
+const IN_FULL_EVERY: usize = 100;
 
 /// One scenario. Its parts are set by the methods below.
 #[derive(Clone)]
@@ -34,6 +34,9 @@ pub struct Scenario {
     spec: Value,
     meta: Value,
     script: Script,
+    calendar: Calendar,
+    /// What becomes of the first Job of a restore drill, if there are any.
+    drill: Option<Behaviour>,
     prepare: Vec<Act>,
     refuses: fn(&Call) -> bool,
     strictness: Strictness,
@@ -87,6 +90,8 @@ pub fn scenario(title: &'static str) -> Scenario {
         }),
         meta: json!({"name": SCHEDULE}),
         script: Script { ends: |_| End::Good(120), people: Vec::new(), down: Vec::new() },
+        calendar: Calendar::default(),
+        drill: None,
         prepare: Vec::new(),
         refuses: |_| false,
         strictness: Strictness::Exact,
@@ -123,6 +128,30 @@ impl Scenario {
     pub fn backups(mut self, ends: fn(&str) -> End) -> Self {
         self.script.ends = ends;
         self
+    }
+
+    /// The run begins at another time.
+    pub fn begins(mut self, time: &str) -> Self {
+        self.calendar = self.calendar.beginning(time.parse().unwrap());
+        self
+    }
+
+    /// Every clock is set on the way.
+    pub const fn set_clocks(mut self, jumps: &'static [Jump]) -> Self {
+        self.calendar = self.calendar.set(jumps);
+        self
+    }
+
+    /// Only the operator's clock is set on the way.
+    pub const fn set_own_clock(mut self, jumps: &'static [Jump]) -> Self {
+        self.calendar = self.calendar.set_own(jumps);
+        self
+    }
+
+    /// Restore drills at this time; what becomes of the Job of the first one. Those after it pass.
+    pub fn drilled(mut self, schedule: &str, first: Behaviour) -> Self {
+        self.drill = Some(first);
+        self.spec("drill", json!({"schedule": schedule}))
     }
 
     /// What people do at a second, in the order of the seconds.
@@ -216,25 +245,35 @@ impl Scenario {
 
     /// The world at the beginning.
     pub fn world(&self, clock: Clock) -> Schedules {
+        let jobs = self.drill.map(|drill| {
+            let script = cluster::Script { drill, tool_seconds: 60, ..cluster::Script::default() };
+            Cluster::new(clock, script, Database::new(&[]), Arc::new(Mutex::new(Volume::default())))
+        });
         Schedules {
             clock,
             every_change: self.every_change,
+            jobs,
             world: Standin::new(clock, self.script.clone()),
             ends: Duration::from_secs(self.ends),
             memory: Arc::new(Mutex::new(Memory::default())),
         }
     }
 
+    /// When it ends, by the wall clock.
+    fn end(&self) -> DateTime<Utc> {
+        self.calendar.at(Duration::from_secs(self.ends))
+    }
+
     fn run(&self, fault: Fault, known: &Known) -> Outcome<Schedules> {
         in_paused_time(async {
-            let clock = Clock::start(Duration::ZERO);
+            let clock = Clock::start_in(self.calendar, Duration::ZERO);
             Driver::begin(clock, self.objects(clock), self.world(clock), self.refuses, fault, known).run().await
         })
     }
 
     fn run_on(&self, snapshot: &Snapshot<Schedules>, fault: Fault, known: &Known) -> Outcome<Schedules> {
         in_paused_time(async {
-            let clock = Clock::start(snapshot.at());
+            let clock = Clock::start_in(self.calendar, snapshot.at());
             Driver::resume(clock, snapshot, self.refuses, fault, known).run().await
         })
     }
@@ -260,7 +299,7 @@ impl Scenario {
         let in_full_every = if std::env::var_os("SIMULATION_IN_FULL").is_some() { 1 } else { IN_FULL_EVERY };
         let Outcome { run: clean, snapshots, moments } = self.run(Fault::None, &known);
         let wrong = self.judge_clean(&clean);
-        assert!(wrong.is_empty(), "{}, clean run: {}\n{}", self.title, wrong.join("\n"), tell(&clean, 0));
+        assert!(wrong.is_empty(), "{}, clean run: {}\n{}", self.title, wrong.join("\n"), tell(&clean, 0, 60));
         let clean = Arc::new(clean);
         known.remember(&clean, moments);
         let faults = faults(&clean);
@@ -282,10 +321,14 @@ impl Scenario {
             if wrong.is_empty() {
                 known.remember(&run, moments);
             } else {
-                failures.push(format!("--- {fault} ({level:?})\n{}\n{}", wrong.join("\n"), tell(&run, first)));
+                failures.push(format!(
+                    "--- {fault} ({level:?})\n{}\n{}",
+                    wrong.join("\n"),
+                    tell(&run, first.saturating_sub(1), 60)
+                ));
             }
         }
-        report(self.title, clean.records.len(), faults.len());
+        REPORT.add(self.title, clean.records.len(), faults.len());
         let count = failures.len();
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for line in failures.iter().filter_map(|failure| failure.lines().nth(1)) {
@@ -317,11 +360,14 @@ impl Scenario {
         if skips != wanted {
             wrong.push(format!("it skips {skips:?}, not {wanted:?}"));
         }
+        if self.drill.is_some() {
+            wrong.extend(drills::ended(clean));
+        }
         if self.stays != schedules(clean).next().is_some() {
             wrong.push("the schedule is there, or not, as it should not be".to_owned());
         }
         if self.accounts {
-            wrong.extend(accounts(clean));
+            wrong.extend(accounts(clean, self.end()));
         }
         if let Some(also) = self.also {
             also(clean);
@@ -346,8 +392,11 @@ impl Scenario {
             }
             Level::Accounted | Level::Free => {}
         }
+        if self.drill.is_some() && level != Level::Free && self.stays {
+            wrong.extend(drills::ended(run));
+        }
         if self.accounts && level != Level::Free {
-            wrong.extend(accounts(run));
+            wrong.extend(accounts(run, self.end()));
         }
         wrong
     }
@@ -362,9 +411,14 @@ impl Scenario {
         let tight = self.strictness == Strictness::Tight;
         let hides = matches!(
             fault,
-            Fault::Request { mishap: Mishap::Silent { .. }, .. } | Fault::Stale { .. } | Fault::Behind { .. }
+            Fault::Request { mishap: Mishap::Silent { .. }, .. }
+                | Fault::Stale { .. }
+                | Fault::Behind { .. }
+                | Fault::AllOld { .. }
         );
         match fault {
+            // Where the operator cannot tell that the namespace goes, the points go as they always do.
+            Fault::Request { at, .. } if hit(*at).is_some_and(|call| call.kind.name == "Namespace") => Level::Free,
             Fault::Request { mishap: Mishap::Deleted | Mishap::Edited | Mishap::OthersEdited, .. }
             | Fault::Pair { mishap: Mishap::Deleted, .. } => Level::Free,
             Fault::Request { mishap: Mishap::Recreated, .. } | Fault::Pair { mishap: Mishap::Recreated, .. } => {
@@ -385,199 +439,11 @@ impl Scenario {
             {
                 Level::SameSlots
             }
+            Fault::Request { at, mishap, .. } if hit(*at).is_some_and(|call| drills::may_lose(call, *mishap)) => {
+                Level::SameSlots
+            }
             Fault::Pair { .. } => Level::SameSlots,
             _ => Level::Same(None),
         }
-    }
-}
-
-/// What is wrong with a run by itself.
-fn sound(run: &Run, fault: &Fault) -> Vec<String> {
-    let mut wrong = oracle::unsound(run, BUDGET, &LASTING);
-    // A creation that was under way while its process stood still comes late. Only the API server could refuse it.
-    if matches!(fault, Fault::TwoLeaders { whole: true, .. }) {
-        wrong.retain(|what| !what.contains("created again") && !what.contains("two backups are at work"));
-    }
-    // The plan was recorded, and the schedule there, a moment before.
-    let gone = Mishap::Deleted;
-    if matches!(fault, Fault::Request { mishap, .. } | Fault::Pair { mishap, .. } if *mishap == gone || *mishap == Mishap::Recreated)
-    {
-        wrong.retain(|what| !what.contains("of no schedule that is there"));
-    }
-    wrong.extend(looked_before(run));
-    wrong.extend(told_once(run));
-    wrong
-}
-
-/// Runs something in virtual time of its own.
-pub fn in_paused_time<T>(run: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(run)
-}
-
-/// Key of the schedule.
-pub fn schedule_key() -> Key {
-    Key { kind: KIND, namespace: NAMESPACE.to_owned(), name: SCHEDULE.to_owned() }
-}
-
-/// Changes the schedule, as people do.
-pub fn change(store: &mut Store, edit: impl FnOnce(&mut Value)) {
-    let _ = store.change(&schedule_key(), edit);
-}
-
-/// Sets one field of its spec.
-pub fn set(store: &mut Store, field: &str, value: Value) {
-    change(store, |schedule| schedule["spec"][field] = value);
-}
-
-fn schedules(run: &Run) -> impl Iterator<Item = &Value> {
-    run.end.iter().filter(|object| object["kind"] == KIND).map(|object| &***object)
-}
-
-/// The schedule at the end.
-pub fn schedule(run: &Run) -> &Value {
-    schedules(run).next().unwrap()
-}
-
-/// A backup at the end, by the end of its name.
-pub fn backup<'a>(run: &'a Run, end: &str) -> Option<&'a Value> {
-    let found = run.end.iter().find(|object| {
-        object["kind"] == "GraphBackup" && object["metadata"]["name"].as_str().is_some_and(|name| name.ends_with(end))
-    });
-    found.map(|object| &***object)
-}
-
-fn applied(run: &Run, verb: Verb) -> impl Iterator<Item = &Record> {
-    let done =
-        move |record: &&Record| record.applied() && record.call.verb == verb && record.call.kind.name == "GraphBackup";
-    run.records.iter().filter(done)
-}
-
-fn creates(run: &Run) -> impl Iterator<Item = &Record> {
-    applied(run, Verb::Create)
-}
-
-fn deletes(run: &Run) -> impl Iterator<Item = &Record> {
-    applied(run, Verb::Delete)
-}
-
-/// The end of a name: of a slot of the first day, the time.
-fn short(name: &str) -> &str {
-    let suffix = suffix(name);
-    suffix.strip_prefix("20261124-").unwrap_or(suffix)
-}
-
-fn slot_of(call: &Call) -> String {
-    let full = if call.body["spec"]["type"] == "Full" { "F" } else { "" };
-    format!("{}{full}", short(&call.name))
-}
-
-/// Which backups were taken, and which were removed.
-fn deeds(run: &Run) -> BTreeSet<String> {
-    let taken = creates(run).map(|record| format!("take {}", slot_of(&record.call)));
-    taken.chain(deletes(run).map(|record| format!("remove {}", short(&record.call.name)))).collect()
-}
-
-/// How many slots were skipped at the end, by reason.
-fn skips(run: &Run) -> BTreeMap<String, i64> {
-    let skipped = schedules(run).filter_map(|schedule| schedule["status"]["skipped"].as_array()).flatten();
-    skipped
-        .map(|skipped| (skipped["reason"].as_str().unwrap().to_owned(), skipped["count"].as_i64().unwrap()))
-        .collect()
-}
-
-/// Every slot since the creation of the schedule has a backup or is counted as skipped, and none has both.
-fn accounts(run: &Run) -> Vec<String> {
-    let Some(schedule) = schedules(run).next() else { return vec!["the schedule is gone".to_owned()] };
-    let spec = &schedule["spec"];
-    let zone = parse_zone(spec["timeZone"].as_str().unwrap_or("UTC")).unwrap();
-    let created = moment(&schedule["metadata"]["creationTimestamp"]).unwrap();
-    let end: DateTime<Utc> = "2026-11-25T06:00:00Z".parse().unwrap();
-    let read = |timing: &str| spec[timing]["schedule"].as_str().map(|text| Expression::parse(text).unwrap());
-    let (full, incremental) = (read("full"), read("incremental"));
-    let mut slots = BTreeMap::new();
-    let mut due = 0;
-    for expression in [&full, &incremental].into_iter().flatten() {
-        let mut after = created;
-        while let Some(slot) = expression.next(zone, after).filter(|slot| *slot <= end) {
-            *slots.entry(slot).or_insert(0) += 1;
-            due += 1;
-            after = slot;
-        }
-    }
-    let (mut covered, mut seen) = (0, BTreeSet::new());
-    // One that a person removed before it was recorded is created again.
-    for record in creates(run).filter(|record| seen.insert(record.call.name.clone())) {
-        let Some(slot) = moment(&record.call.body["metadata"]["annotations"][SLOT_ANNOTATION]) else { continue };
-        if slot > created {
-            let is_full = record.call.body["spec"]["type"] == "Full";
-            let of_slot = slots.get(&slot).copied().unwrap_or(0);
-            covered += if is_full { of_slot } else { of_slot.min(1) };
-        }
-    }
-    let counted = skipped(schedule);
-    let mut wrong = Vec::new();
-    if covered + counted != due {
-        wrong.push(format!("{due} slots were due: {covered} have a backup, and {counted} are counted as skipped"));
-    }
-    if truth(schedule, "Ready") != "True" && truth(schedule, "Stalled") != "True" {
-        wrong.push(format!("the schedule is not ready at {}", text(end)));
-    }
-    wrong
-}
-
-/// Right before a backup is created or marked, the schedule was looked at, and was as the pass had it.
-fn looked_before(run: &Run) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for record in applied(run, Verb::Create).chain(applied(run, Verb::Patch)) {
-        let before = run.records[..record.index].iter().rev().find(|other| other.process == record.process);
-        let looked = before.is_some_and(|other| other.call.kind.name == KIND && other.call.verb == Verb::Get);
-        if !looked {
-            let before = before.map(|other| other.call.to_string()).unwrap_or_default();
-            wrong.push(format!("{} comes right after {before:?}", record.call));
-        }
-    }
-    wrong
-}
-
-/// Nothing is told twice.
-fn told_once(run: &Run) -> Vec<String> {
-    let mut told = BTreeSet::new();
-    // What is wrong with a spec is told once for each version of it.
-    let of_spec = |event: &Value| event["reason"].as_str().is_some_and(|reason| reason.starts_with("Invalid"));
-    let events = run.end.iter().filter(|object| object["kind"] == "Event" && !of_spec(object));
-    let text = |event: &Value| format!("{} {} {}", event["regarding"]["uid"], event["reason"], event["note"]);
-    events
-        .map(|event| text(event))
-        .filter(|text| !told.insert(text.clone()))
-        .map(|text| format!("told twice: {text}"))
-        .collect()
-}
-
-/// Every pass that does anything and every request, for people.
-fn tell(run: &Run, first: usize) -> String {
-    let mut lines = Vec::new();
-    for (number, pass) in run.passes.iter().enumerate().skip(first.saturating_sub(1)) {
-        lines.push(format!("{:>6}s pass {number} over {} → {}", pass.at.as_secs(), pass.key.name, pass.after));
-        for record in pass.requests.iter().map(|index| &run.records[*index]) {
-            let mishap = record.mishap.map(|mishap| format!(" !! {mishap:?}")).unwrap_or_default();
-            let code = record.code.map_or("not done".to_owned(), |code| code.to_string());
-            lines.push(format!("{:>6}s   {} {} {code}{mishap}", record.at.as_secs(), record.index, record.call));
-        }
-    }
-    lines.truncate(60);
-    lines.join("\n")
-}
-
-static SCENARIOS_DONE: AtomicUsize = AtomicUsize::new(0);
-static RUNS_DONE: AtomicUsize = AtomicUsize::new(0);
-
-/// Tells how much was run, past the capture of the test harness.
-fn report(name: &str, requests: usize, faults: usize) {
-    let scenarios = SCENARIOS_DONE.fetch_add(1, Ordering::Relaxed) + 1;
-    let runs = RUNS_DONE.fetch_add(faults + 1, Ordering::Relaxed) + faults + 1;
-    let mut out = std::io::stderr().lock();
-    let _ = writeln!(out, "simulation: {name}: {requests} requests, {faults} faults");
-    if scenarios == super::scenarios::COUNT {
-        let _ = writeln!(out, "simulation: {scenarios} schedule scenarios x their faults = {runs} runs");
     }
 }

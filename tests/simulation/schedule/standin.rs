@@ -72,7 +72,7 @@ impl Standin {
         let people = self.script.people.get(self.done).map(|(second, _)| Duration::from_secs(*second));
         let down = self.script.down.iter().map(|(from, _)| Duration::from_secs(*from)).filter(|from| *from > now);
         let backups = self.next.and_then(|next| Some(now + (next - self.clock.now()).to_std().ok()?));
-        down.chain(people).chain(backups).min()
+        down.chain(people).chain(backups).chain(self.clock.next_jump()).min()
     }
 
     /// Until when the operator is down by the script.
@@ -120,7 +120,7 @@ impl Standin {
             store.change(&key, |backup| backup["status"] = begun(backup, parent.as_ref(), now)).unwrap();
         }
         let created = moment(&meta["creationTimestamp"])?;
-        let slot = moment(&meta["annotations"][SLOT_ANNOTATION]).unwrap_or(created);
+        let slot = moment(&meta["annotations"][SLOT_ANNOTATION]).map_or(created, |slot| slot.min(created));
         let (seconds, reason) = match (self.script.ends)(suffix(&key.name)) {
             End::Good(seconds) => (seconds, None),
             End::Fails(reason, seconds) => (seconds, Some(reason)),

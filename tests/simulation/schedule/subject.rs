@@ -1,10 +1,14 @@
 //! The `BackupSchedule` controller as the driver sees it.
 
+use super::drills;
 use super::invariants::{Memory, checker};
 use super::standin::{Standin, is_good};
 use crate::apiserver::{Change, ChangeType, Check, Key, Object, Store};
 use crate::clock::Clock;
 use crate::driver::{After, Subject};
+use crate::world::agent::Volume;
+use crate::world::cluster::Cluster;
+use crate::world::database::Database;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use graph_backup_operator::api::BackupSchedule;
@@ -36,6 +40,8 @@ pub struct Schedules {
     pub every_change: bool,
     /// Backups and people.
     pub world: Standin,
+    /// The Jobs of restore drills, if there are any.
+    pub jobs: Option<Cluster>,
     /// When the run ends.
     pub ends: Duration,
     /// What the invariants remember.
@@ -91,7 +97,7 @@ pub fn context(clock: Clock, client: Client, backups: Arc<dyn Backups>, leads: A
         locks: ClusterLocks::new(client.clone(), "graph-backup-operator".to_owned()),
         client,
         backups,
-        clock: Arc::new(move || clock.now()),
+        clock: Arc::new(move || clock.operators()),
         instance: "replica-0".to_owned(),
         leading: Arc::new(move || leads.load(Ordering::Relaxed)),
         metrics: Arc::default(),
@@ -166,7 +172,7 @@ impl Subject for Schedules {
             return (!gone).then(|| (Key::of(object), Duration::ZERO));
         }
         if object["kind"] != "GraphBackup" {
-            return None;
+            return drills::triggered_by(before, change);
         }
         let label = |object: &Value| object["metadata"]["labels"][SCHEDULE_LABEL].as_str().map(str::to_owned);
         let name = label(object).or_else(|| label(before?))?;
@@ -179,11 +185,14 @@ impl Subject for Schedules {
     }
 
     fn next(&self) -> Option<Duration> {
-        self.world.next()
+        self.world.next().into_iter().chain(self.jobs.as_ref().and_then(Cluster::next)).min()
     }
 
     fn act(&mut self, store: &mut Store) {
         self.world.act(store);
+        if let Some(jobs) = &mut self.jobs {
+            jobs.act(store);
+        }
     }
 
     fn down_until(&self) -> Duration {
@@ -201,11 +210,16 @@ impl Subject for Schedules {
     /// What the invariants remember is about objects that are described, and about names that were used.
     fn describe(&self, out: &mut String) {
         self.world.describe(out);
+        if let Some(jobs) = &self.jobs {
+            jobs.describe(out);
+        }
     }
 
     fn fork(&self, clock: Clock) -> Self {
         let memory = Arc::new(Mutex::new(self.memory.lock().unwrap().clone()));
         let world = self.world.fork(clock);
-        Self { clock, every_change: self.every_change, world, ends: self.ends, memory }
+        let volume = || Arc::new(Mutex::new(Volume::default()));
+        let jobs = self.jobs.as_ref().map(|jobs| jobs.fork(clock, Database::new(&[]), volume()));
+        Self { clock, every_change: self.every_change, world, jobs, ends: self.ends, memory }
     }
 }

@@ -1,17 +1,18 @@
 //! Both controllers as the operator runs them, with their watches, in virtual time.
 
-use super::scenario::{in_paused_time, schedule_key, set};
+use super::look::{schedule_key, set};
 use super::standin::{SCHEDULE, is_good, truth};
 use super::subject::{KIND, context};
-use crate::apiserver::{ApiServer, Kind, Record, Store, Verb};
+use crate::apiserver::{ApiServer, Kind, Mishaps, Record, Store, Verb};
 use crate::backup::scenario::{create_claim, scenario};
 use crate::backup::subject::Backups;
 use crate::backup::whole::turn;
-use crate::clock::Clock;
+use crate::clock::{Clock, in_paused_time};
 use crate::driver::Subject;
 use crate::world::NAMESPACE;
 use graph_backup_operator::backup;
 use graph_backup_operator::backup::watches::KnownBackups;
+use graph_backup_operator::controller::health::Health;
 use graph_backup_operator::controller::store::Scope;
 use graph_backup_operator::controller::watch::Watches;
 use graph_backup_operator::schedule::controller;
@@ -23,14 +24,24 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// A turning world, and what is needed to run the operator in it.
-struct Whole {
-    clock: Clock,
-    server: ApiServer,
+pub struct Whole {
+    /// Time.
+    pub clock: Clock,
+    /// The API server.
+    pub server: ApiServer,
+    /// How the watches are.
+    pub health: Arc<Health>,
     world: Backups,
 }
 
 impl Whole {
-    fn new(fields: &Value) -> Self {
+    /// A schedule with these fields beside those that it needs.
+    pub fn new(fields: &Value) -> Self {
+        Self::with_mishaps(fields, Box::new(|_| None))
+    }
+
+    /// The same with something that happens to requests.
+    pub fn with_mishaps(fields: &Value, mishaps: Mishaps) -> Self {
         let clock = Clock::start(Duration::ZERO);
         let mut store = Store::new(clock);
         create_claim(&mut store);
@@ -42,16 +53,17 @@ impl Whole {
         store.create(Kind::named(KIND), NAMESPACE, json!({"metadata": {"name": SCHEDULE}, "spec": spec})).unwrap();
         let turning = scenario("whole").world(clock);
         let check = turning.check();
-        let server = ApiServer::new(clock, (store, Vec::new()), Box::new(|_| None), |_| false, check);
-        let whole = Self { clock, server: server.clone(), world: turning.fork(clock) };
+        let server = ApiServer::new(clock, (store, Vec::new()), mishaps, |_| false, check);
+        let whole = Self { clock, server: server.clone(), health: Arc::default(), world: turning.fork(clock) };
         turn(clock, server, turning.cluster);
         whole
     }
 
     /// Runs the operator for so many seconds.
-    async fn run(&self, process: usize, seconds: u64) {
+    pub async fn run(&self, process: usize, seconds: u64) {
         let client = self.server.client(process);
-        let watches = Watches::new(client.clone(), vec![Scope::Namespace(NAMESPACE.to_owned())], Arc::default());
+        let watches =
+            Watches::new(client.clone(), vec![Scope::Namespace(NAMESPACE.to_owned())], Arc::clone(&self.health));
         let mut backups = KnownBackups::new(usize::MAX);
         let schedules = KnownSchedules::listening_to(&mut backups);
         let leads = Arc::new(AtomicBool::new(true));
@@ -67,21 +79,25 @@ impl Whole {
         let _ = timeout(Duration::from_secs(seconds), both).await;
     }
 
-    fn schedule(&self) -> Value {
+    /// The schedule as it is.
+    pub fn schedule(&self) -> Value {
         self.server.with(|store| Value::clone(store.get(&schedule_key()).unwrap()))
     }
 
-    fn backups(&self, is: fn(&Value) -> bool) -> Vec<String> {
+    /// Names of backups.
+    pub fn backups(&self, is: fn(&Value) -> bool) -> Vec<String> {
         let name = |backup: &Value| backup["metadata"]["name"].as_str().unwrap().to_owned();
         self.server.with(|store| store.list("GraphBackup").filter(|backup| is(backup)).map(name).collect())
     }
 
-    fn assert_sound(&self) {
+    /// No invariant was broken.
+    pub fn assert_sound(&self) {
         assert_eq!(self.server.broken(), Vec::<String>::new());
     }
 }
 
-fn taken(records: &[Record]) -> Vec<&str> {
+/// Names of the backups that were created.
+pub fn taken(records: &[Record]) -> Vec<&str> {
     let creates = records.iter().filter(|record| record.applied() && record.call.verb == Verb::Create);
     creates.filter(|record| record.call.kind.name == "GraphBackup").map(|record| record.call.name.as_str()).collect()
 }

@@ -2,11 +2,11 @@
 //! slot that was due, and none else; and retention keeps what a reference keeps that was written on its own.
 
 use super::invariants::skipped;
-use super::scenario::{in_paused_time, schedule_key};
+use super::look::schedule_key;
 use super::standin::{End, SCHEDULE, Script, Standin, data_from, is_good, suffix};
 use super::subject::{KIND, View, context, known_schedule};
 use crate::apiserver::{ApiServer, Change, ChangeType, Key, Kind, Object, Record, Store, Verb};
-use crate::clock::Clock;
+use crate::clock::{Clock, in_paused_time};
 use crate::world::NAMESPACE;
 use chrono::{DateTime, Datelike, TimeDelta, TimeZone, Timelike, Utc, Weekday};
 use chrono_tz::Europe::Berlin;

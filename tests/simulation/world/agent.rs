@@ -5,8 +5,8 @@ use crate::apiserver::hex_digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use graph_backup_operator::api::{Endpoint, Mastership, Movement, ProbeMark, Reason, Seed, Verification};
 use graph_backup_operator::contract::failure::Failure;
-use graph_backup_operator::contract::task::{BackupRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
-use graph_backup_operator::contract::verdict::{Published, Verdict};
+use graph_backup_operator::contract::task::{BackupRun, DrillRun, InspectRun, Mode, Plan, PruneRun, RUN_VARIABLE};
+use graph_backup_operator::contract::verdict::{Drilled, Published, Verdict};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -86,6 +86,24 @@ pub fn prune(job: &Value, volume: &mut Volume) -> Verdict {
     Verdict::Pruned
 }
 
+/// `agent drill`.
+pub fn drill(job: &Value, now: DateTime<Utc>) -> Verdict {
+    let run: DrillRun = task(job);
+    Verdict::Drilled(Box::new(Drilled {
+        manifest_digest: run.manifest_digest,
+        store_id: run.place.cluster,
+        last_transaction: 1,
+        files: 1,
+        bytes: 1000,
+        copy_seconds: 20,
+        open_seconds: 40,
+        total_seconds: 60,
+        nodes: None,
+        relationships: None,
+        finished: now,
+    }))
+}
+
 /// Reads what a Job's container is asked to do, as the agent in it would.
 pub fn task<T: DeserializeOwned>(job: &Value) -> T {
     let env = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
@@ -162,7 +180,7 @@ impl Running {
             owner_uid: self.run.owner.uid.clone(),
             attempt: self.run.attempt,
             manifest_digest: format!("sha256:{digest}"),
-            store_id: STORE,
+            store_id: self.run.place.cluster,
             last_transaction: 42,
             files: 11,
             bytes: 3 << 20,

@@ -1,7 +1,7 @@
 //! The cluster around the controller: Job controller, scheduler, kubelet, garbage collector and the people in it, by a
 //! script.
 
-use super::agent::{Running, Source, Volume, failed, inspect, prune};
+use super::agent::{Running, Source, Volume, drill, failed, inspect, prune};
 use super::database::Database;
 use super::members;
 use super::pods::{self, Stuck};
@@ -74,6 +74,8 @@ pub struct Script {
     pub inspections_again: Behaviour,
     /// The first Job that removes files; further ones are honest.
     pub prune: Behaviour,
+    /// The first Job of a restore drill; further ones are honest.
+    pub drill: Behaviour,
     /// Seconds that the tool needs.
     pub tool_seconds: u64,
     /// Whether a member that is told to stop never does.
@@ -104,6 +106,7 @@ impl Default for Script {
             inspections: Vec::new(),
             inspections_again: Behaviour::Honest,
             prune: Behaviour::Honest,
+            drill: Behaviour::Honest,
             tool_seconds: 15,
             member_hangs: false,
             member_stays_away: false,
@@ -148,8 +151,8 @@ pub struct Cluster {
     agenda: BTreeMap<(Duration, usize), Deed>,
     planned: usize,
     running: BTreeMap<String, Running>,
-    /// UID of the first Job that removes files.
-    first_prune: Option<String>,
+    /// UID of the first Job that removes files, or of the first restore drill.
+    first: Option<String>,
     seen: u64,
     down_until: Duration,
 }
@@ -158,9 +161,9 @@ impl Cluster {
     /// A cluster that goes by a script.
     pub fn new(clock: Clock, script: Script, database: Database, volume: Arc<Mutex<Volume>>) -> Self {
         let (people, down_until) = (script.people.clone(), Duration::from_secs(script.down_at_first));
-        let (agenda, running, first_prune) = (BTreeMap::new(), BTreeMap::new(), None);
+        let (agenda, running, first) = (BTreeMap::new(), BTreeMap::new(), None);
         let mut cluster =
-            Self { clock, script, database, volume, agenda, planned: 0, running, first_prune, seen: 0, down_until };
+            Self { clock, script, database, volume, agenda, planned: 0, running, first, seen: 0, down_until };
         for (second, act) in people {
             cluster.plan(Duration::from_secs(second), Deed::People(act));
         }
@@ -171,13 +174,13 @@ impl Cluster {
     pub fn fork(&self, clock: Clock, database: Database, volume: Arc<Mutex<Volume>>) -> Self {
         let (script, agenda, running) = (self.script.clone(), self.agenda.clone(), self.running.clone());
         let (planned, seen, down_until) = (self.planned, self.seen, self.down_until);
-        let first_prune = self.first_prune.clone();
-        Self { clock, script, database, volume, agenda, planned, running, first_prune, seen, down_until }
+        let first = self.first.clone();
+        Self { clock, script, database, volume, agenda, planned, running, first, seen, down_until }
     }
 
     /// Describes everything that decides how it goes on.
     pub fn describe(&self, out: &mut String) {
-        write!(out, "; cluster {} {:?} {:?}", self.seen, self.down_until, self.first_prune).unwrap();
+        write!(out, "; cluster {} {:?} {:?}", self.seen, self.down_until, self.first).unwrap();
         for ((at, _), deed) in &self.agenda {
             write!(out, " {at:?} {deed:?}").unwrap();
         }
@@ -256,8 +259,8 @@ impl Cluster {
             let job = &change.object;
             let ours = job["kind"] == "Job" && job["metadata"]["labels"][TASK_LABEL].is_string();
             if ours && change.what == ChangeType::Added {
-                if job["metadata"]["labels"][TASK_LABEL] == "prune" {
-                    self.first_prune.get_or_insert_with(|| job["metadata"]["uid"].as_str().unwrap().to_owned());
+                if matches!(job["metadata"]["labels"][TASK_LABEL].as_str(), Some("prune" | "drill")) {
+                    self.first.get_or_insert_with(|| job["metadata"]["uid"].as_str().unwrap().to_owned());
                 }
                 self.plan_job(job, 1, What::MakePod);
                 let deadline = job["spec"]["activeDeadlineSeconds"].as_u64().unwrap();
@@ -296,9 +299,10 @@ impl Cluster {
 
     fn behaviour(&self, job: &Value) -> Behaviour {
         let label = |name: &str| job["metadata"]["labels"][name].as_str().unwrap_or_default();
-        if label(TASK_LABEL) == "prune" {
-            let first = self.first_prune.as_deref() == job["metadata"]["uid"].as_str();
-            return if first { self.script.prune } else { Behaviour::Honest };
+        if matches!(label(TASK_LABEL), "prune" | "drill") {
+            let of_first = if label(TASK_LABEL) == "prune" { self.script.prune } else { self.script.drill };
+            let first = self.first.as_deref() == job["metadata"]["uid"].as_str();
+            return if first { of_first } else { Behaviour::Honest };
         }
         // The Job that reads an adopted point belongs to no attempt.
         let attempt: usize = label(ATTEMPT_LABEL).parse().unwrap_or(1);
@@ -456,6 +460,9 @@ impl Cluster {
         }
         if job["metadata"]["labels"][TASK_LABEL] == "check" {
             return Verdict::Ready;
+        }
+        if job["metadata"]["labels"][TASK_LABEL] == "drill" {
+            return drill(job, self.clock.now());
         }
         let running = &self.running[job["metadata"]["uid"].as_str().unwrap()];
         running.publish(&self.database, source, volume, self.clock.now(), check)

@@ -29,6 +29,7 @@ pub struct Database {
 
 #[derive(Clone)]
 struct State {
+    store: StoreId,
     looks: Vec<Look>,
     /// How often the master has moved.
     moves: i64,
@@ -41,7 +42,14 @@ impl Database {
     pub fn new(looks: &[Look]) -> Self {
         let mut looks = looks.to_vec();
         looks.reverse();
-        Self { state: Arc::new(Mutex::new(State { looks, moves: 0, members: 3 })) }
+        Self { state: Arc::new(Mutex::new(State { store: STORE, looks, moves: 0, members: 3 })) }
+    }
+
+    /// The database of another cluster, whose look-ups find the master.
+    pub fn of(store: StoreId) -> Self {
+        let database = Self::new(&[]);
+        database.state.lock().unwrap().store = store;
+        database
     }
 
     /// Another database in the same state.
@@ -107,9 +115,12 @@ impl Discovery for Database {
         _cluster_name: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Located, DiscoveryError>> {
         Box::pin(async move {
-            let look = self.state.lock().unwrap().looks.pop().unwrap_or(Look::Found);
+            let (look, store_id) = {
+                let mut state = self.state.lock().unwrap();
+                (state.looks.pop().unwrap_or(Look::Found), state.store)
+            };
             match look {
-                Look::Found => Ok(Located { store_id: STORE, mastership: self.mastership() }),
+                Look::Found => Ok(Located { store_id, mastership: self.mastership() }),
                 Look::Fails(error) => Err(error()),
                 Look::Slow(seconds) => {
                     tokio::time::sleep(Duration::from_secs(seconds)).await;

@@ -11,16 +11,7 @@ mod plain;
 mod refused;
 mod removal;
 
-/// Each scenario of a list becomes a test.
-macro_rules! enumerated {
-    ($count:ident, $module:ident, $enumerate:ident: $($file:ident::$name:ident),+ $(,)?) => {
-        const $count: usize = [$(stringify!($name)),+].len();
-
-        mod $module {
-            $(#[test] fn $name() { super::$file::$name().$enumerate(); })+
-        }
-    };
-}
+use crate::report::enumerated;
 
 /// How many tests there are.
 pub const COUNT: usize = ALL + RESTLESS + WITH_PAIRS;

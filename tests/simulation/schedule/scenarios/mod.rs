@@ -1,19 +1,13 @@
 //! The scenarios. To add one: write a function that returns it, and name it in the list.
 
+mod clocks;
+mod drills;
+mod namespace;
 mod people;
 mod points;
 mod slots;
 
-/// Each scenario of a list becomes a test.
-macro_rules! enumerated {
-    ($count:ident, $module:ident, $enumerate:ident: $($file:ident::$name:ident),+ $(,)?) => {
-        const $count: usize = [$(stringify!($name)),+].len();
-
-        mod $module {
-            $(#[test] fn $name() { super::$file::$name().$enumerate(); })+
-        }
-    };
-}
+use crate::report::enumerated;
 
 /// How many tests there are.
 pub const COUNT: usize = ALL + RESTLESS + WITH_PAIRS;
@@ -72,6 +66,38 @@ enumerated! {
     people::unreadable,
     people::unreadable_and_deleted,
     people::invalid_in_its_template_and_deleted,
+    clocks::forward_by_hours,
+    clocks::forward_to_a_slot,
+    clocks::back_over_a_slot,
+    clocks::back_by_seconds_over_a_slot,
+    clocks::back_by_hours,
+    clocks::only_the_operators_clock_is_ahead,
+    clocks::only_the_operators_clock_is_behind,
+    clocks::a_year_ahead_and_back,
+    clocks::half_an_hour_is_skipped,
+    clocks::half_an_hour_is_repeated,
+    clocks::midnight_is_skipped,
+    clocks::midnight_is_repeated,
+    clocks::a_day_is_skipped,
+    clocks::set_back_where_midnight_is_repeated,
+    drills::a_drill_passes,
+    drills::a_drill_fails,
+    drills::the_job_of_a_drill_is_deleted_at_once,
+    drills::the_job_of_a_drill_is_deleted,
+    drills::the_pod_of_a_drill_is_evicted,
+    drills::a_drill_says_nothing,
+    drills::a_drill_tells_of_another_point,
+    drills::a_drill_never_ends,
+    drills::the_image_of_a_drill_cannot_be_pulled,
+    drills::the_job_of_a_drill_is_refused,
+    drills::a_drill_after_the_backup_of_the_same_slot,
+    drills::down_across_drills,
+    drills::the_drilled_point_is_due_for_removal,
+    drills::deleted_in_mid_drill,
+    namespace::the_namespace_goes,
+    namespace::the_namespace_goes_across_a_slot,
+    namespace::the_namespace_goes_in_mid_run,
+    namespace::the_namespace_goes_and_cannot_be_read,
 }
 
 enumerated! {
@@ -80,6 +106,7 @@ enumerated! {
     slots::replace,
     points::retention,
     points::they_go_with_the_schedule,
+    drills::a_drill_passes,
 }
 
 enumerated! {
@@ -87,4 +114,5 @@ enumerated! {
     slots::full_and_incremental,
     slots::replace,
     points::retention,
+    drills::a_drill_passes,
 }

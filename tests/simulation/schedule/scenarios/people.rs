@@ -3,7 +3,8 @@
 use crate::apiserver::{Kind, Store};
 use crate::driver::Run;
 use crate::fault::{delete, recreate};
-use crate::schedule::scenario::{Scenario, backup, change, scenario, schedule, schedule_key, set};
+use crate::schedule::look::{backup, change, schedule, schedule_key, set};
+use crate::schedule::scenario::{Scenario, scenario};
 use crate::schedule::standin::{End, STILL, backup_key, delete_by_hand, truth};
 use crate::world::NAMESPACE;
 use graph_backup_operator::api::names::{BACKUP_NOW_ANNOTATION, SCHEDULE_UID_LABEL, TAKE_OVER_ANNOTATION};

@@ -3,7 +3,8 @@
 use crate::apiserver::{Store, Verb};
 use crate::driver::Run;
 use crate::fault::delete;
-use crate::schedule::scenario::{Scenario, backup, change, scenario, schedule, schedule_key, set};
+use crate::schedule::look::{backup, change, schedule, schedule_key, set};
+use crate::schedule::scenario::{Scenario, scenario};
 use crate::schedule::standin::{End, SCHEDULE, backup_key, delete_by_hand, old_point, start_from};
 use graph_backup_operator::api::names::{APPROVE_PLAN_ANNOTATION, PIN_ANNOTATION, PRUNE_ANNOTATION};
 use graph_backup_operator::backup::finalizers::FILES_FINALIZER;

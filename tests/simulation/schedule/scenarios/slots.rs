@@ -2,7 +2,8 @@
 
 use crate::apiserver::Verb;
 use crate::driver::Run;
-use crate::schedule::scenario::{Scenario, scenario, schedule};
+use crate::schedule::look::schedule;
+use crate::schedule::scenario::{Scenario, scenario};
 use crate::schedule::standin::{End, truth};
 use serde_json::{Value, json};
 
