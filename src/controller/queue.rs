@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 const PER_NAMESPACE: usize = 32;
 /// Passes at the same time in all namespaces. Beyond them each namespace still has one: passes that hang in some
 /// namespaces, because what they ask does not answer, hold up none in another.
-const IN_ALL: usize = 256;
+const IN_ALL: usize = 64;
 /// How long to wait for the next moment when none is known.
 const IDLE: Duration = Duration::from_secs(3600);
 

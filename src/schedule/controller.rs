@@ -112,30 +112,25 @@ pub async fn run(schedules: KnownSchedules, watches: &Watches, context: Context,
 /// One pass over one object: when to look again without any event. Public for the simulation, as [`retry_after`] is.
 pub async fn pass(known: &KnownSchedule, context: &Context) -> Result<Option<Duration>, EffectError> {
     let readable = match known {
-        KnownSchedule::Unreadable { is_held: false, error, .. } => Err(error.as_str()),
-        known => Ok(known),
+        KnownSchedule::Readable(packed) => packed.unpack().map(Some).map_err(|error| error.to_string()),
+        KnownSchedule::Unreadable { is_held: true, .. } => Ok(None),
+        KnownSchedule::Unreadable { error, .. } => Err(error.clone()),
     };
     let kind = BackupSchedule::kind(&());
-    let work = async |known: &KnownSchedule| match known {
-        KnownSchedule::Readable(object) => reconcile(object, context).await,
-        KnownSchedule::Unreadable { key, .. } => match context.remains(key).await? {
+    let work = async |object: &Option<BackupSchedule>| match object {
+        Some(object) => reconcile(object, context).await,
+        None => match context.remains(known.key()).await? {
             Some(object) => reconcile(&object, context).await,
             None => Ok(Passed::default()),
         },
     };
-    Box::pin(pass::pass((&kind, &key(known)), readable, &context.metrics, &context.pace, work)).await
+    let (key, readable) = (known.key().to_string(), readable.as_ref().map_err(String::as_str));
+    Box::pin(pass::pass((&kind, &key), readable, &context.metrics, &context.pace, work)).await
 }
 
 /// When a failed pass is repeated.
 pub fn retry_after(known: &KnownSchedule, error: &EffectError, context: &Context) -> Duration {
-    pass::retry_after(&key(known), error, &context.pace)
-}
-
-fn key(known: &KnownSchedule) -> String {
-    match known {
-        KnownSchedule::Readable(object) => pass::key(&object.metadata),
-        KnownSchedule::Unreadable { key, .. } => key.to_string(),
-    }
+    pass::retry_after(&known.key().to_string(), error, &context.pace)
 }
 
 /// From an object to what is done for it. The lines marked *client* read or write; the others are pure.
