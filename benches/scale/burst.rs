@@ -9,7 +9,7 @@ use futures::StreamExt;
 use graph_backup_operator::api::{BackupSchedule, StoreId};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -145,6 +145,15 @@ pub async fn watch(
     Burst { to_job, ahead }
 }
 
+/// Waits until so many of them have ended.
+pub async fn ends(seen: &mut UnboundedReceiver<Seen>, mut count: usize) {
+    while count > 0 {
+        let next = tokio::time::timeout(BOUND, seen.recv()).await.expect("the backups do not end");
+        let is_end = matches!(next.expect("the driver ended"), Seen::JobComplete(of) if of.starts_with("burst-"));
+        count -= usize::from(is_end);
+    }
+}
+
 /// The writes that a slot costs, from a client that does nothing else: how long they take for all slots together, until
 /// the driver has seen the last Job.
 pub async fn bare(
@@ -192,7 +201,15 @@ pub async fn bare(
             (left, last) = (left - 1, last.max(at));
         }
     }
-    last - begin
+    let took = last - begin;
+    // The operator would take them for backups that wait.
+    futures::stream::iter(0..count)
+        .for_each_concurrent(AT_ONCE, |number| async move {
+            let backups = backups(client, &namespace(number % namespaces));
+            backups.delete(&format!("bare-{number:04}"), &DeleteParams::default()).await.unwrap();
+        })
+        .await;
+    took
 }
 
 /// A Job as the operator makes them, without what belongs to one object.

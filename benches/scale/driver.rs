@@ -10,13 +10,14 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Label of the backups whose times are noted.
@@ -39,6 +40,7 @@ pub enum Seen {
 pub struct Driver {
     /// What it sees.
     pub seen: UnboundedReceiver<Seen>,
+    holds: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
@@ -46,10 +48,16 @@ impl Driver {
     /// Starts to play.
     pub fn start(client: &Client) -> Self {
         let (sender, seen) = unbounded_channel();
+        let (holds, held) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(jobs(client.clone(), sender.clone()));
+        tasks.spawn(jobs(client.clone(), sender.clone(), held));
         tasks.spawn(backups(client.clone(), sender));
-        Self { seen, tasks }
+        Self { seen, holds, tasks }
+    }
+
+    /// From now on no pod ends, or all that run do. The backup of a real database outlasts a burst.
+    pub fn hold(&self, holds: bool) {
+        self.holds.send_replace(holds);
     }
 
     /// Ends, in the middle of a Job if need be.
@@ -58,15 +66,15 @@ impl Driver {
     }
 }
 
-async fn jobs(client: Client, seen: UnboundedSender<Seen>) {
+async fn jobs(client: Client, seen: UnboundedSender<Seen>, held: watch::Receiver<bool>) {
     let (mut known, mut runs) = (HashSet::new(), JoinSet::new());
     let all: Api<PartialObjectMeta<Job>> = Api::all(client.clone());
-    let mut events = watch(all, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher(all, watcher::Config::default()).default_backoff().boxed();
     while let Some(event) = events.next().await {
         let (Ok(Event::Apply(job) | Event::InitApply(job)), now) = (event, Instant::now()) else { continue };
         if known.insert(job.uid().unwrap()) {
             seen.send(Seen::Job(backup_of(&job), now)).ok();
-            runs.spawn(run(client.clone(), job, seen.clone()));
+            runs.spawn(run(client.clone(), job, seen.clone(), held.clone()));
             while runs.try_join_next().is_some() {}
         }
     }
@@ -78,7 +86,7 @@ fn backup_of(job: &PartialObjectMeta<Job>) -> String {
 
 async fn backups(client: Client, seen: UnboundedSender<Seen>) {
     let config = watcher::Config::default().labels(PLAYED);
-    let mut events = watch(Api::<GraphBackup>::all(client), config).default_backoff().boxed();
+    let mut events = watcher(Api::<GraphBackup>::all(client), config).default_backoff().boxed();
     while let Some(event) = events.next().await {
         let (Ok(Event::Apply(backup) | Event::InitApply(backup)), now) = (event, Instant::now()) else { continue };
         if backup.status.as_ref().is_some_and(|status| status.completion_time.is_some()) {
@@ -88,7 +96,12 @@ async fn backups(client: Client, seen: UnboundedSender<Seen>) {
 }
 
 /// What a real cluster writes of a Job that succeeds, in the same order.
-async fn run(client: Client, job: PartialObjectMeta<Job>, seen: UnboundedSender<Seen>) {
+async fn run(
+    client: Client,
+    job: PartialObjectMeta<Job>,
+    seen: UnboundedSender<Seen>,
+    mut held: watch::Receiver<bool>,
+) {
     let (namespace, name) = (job.namespace().unwrap(), job.name_any());
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
@@ -105,6 +118,7 @@ async fn run(client: Client, job: PartialObjectMeta<Job>, seen: UnboundedSender<
     let running = json!({"running": {"startedAt": start}});
     of_pod(json!({"phase": "Running", "containerStatuses": [container(&running)]})).await;
     of_job(json!({"ready": 1})).await;
+    held.wait_for(|held| !held).await.expect("the driver ended");
     let backup = job.owner_references()[0].name.clone();
     let message = serde_json::to_string(&verdict(&job)).unwrap();
     let now = Utc::now();

@@ -129,7 +129,6 @@ impl Bench {
         let (objects, namespaces) = (self.size.objects, self.size.namespaces);
         let scope = self.size.scope();
         let mut driver = Driver::start(&self.client);
-        let seen = &mut driver.seen;
         line("", "measured", "peak", "goal");
         let one = self.idle(&namespace(0)).await;
         memory_line("RSS, one namespace, no objects", one, "11.6");
@@ -139,7 +138,7 @@ impl Bench {
         memory_line(&format!("RSS, {scope_said}, no objects"), all, "< 20");
 
         let operator = self.start(&scope).await;
-        self.one_backup(0, TEMPLATE, seen).await;
+        self.one_backup(0, TEMPLATE, &mut driver.seen).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         operator.stop();
         let template = backups(&self.client, &namespace(0)).get(TEMPLATE).await.unwrap();
@@ -164,12 +163,12 @@ impl Bench {
         operator.quiet().await;
         memory_line("RSS, after a restart", operator.memory(), "< 48");
         self.relists(&mut operator).await;
-        self.latencies(seen).await;
+        self.latencies(&mut driver.seen).await;
         operator.quiet().await;
         memory_line("RSS, after these backups", operator.memory(), "< 48");
         operator.stop();
         if self.size.schedules > 0 {
-            self.bursts(seen).await;
+            self.bursts(&mut driver).await;
         }
         driver.stop().await;
     }
@@ -179,7 +178,7 @@ impl Bench {
     }
 
     /// Slots in the same minute: without limit and jitter, by a bare client, and with both at their defaults.
-    async fn bursts(&self, seen: &mut UnboundedReceiver<Seen>) {
+    async fn bursts(&self, driver: &mut Driver) {
         let Size { schedules: count, namespaces, .. } = self.size;
         let scope = self.size.scope();
         burst::clusters(&self.ensemble, count).await;
@@ -199,7 +198,8 @@ impl Bench {
         operator.forget_peak();
         let refused = burst::refused(&self.client).await;
         let mark = self.plane.mark();
-        let burst = burst::watch(seen, slot, count, namespaces, false).await;
+        driver.hold(true);
+        let burst = burst::watch(&mut driver.seen, slot, count, namespaces, false).await;
         let took = burst.to_job.last().copied().unwrap_or_default();
         line("slots in one minute -> Jobs, p50 / p99", &percentiles(&mut burst.to_job.clone()), "", "p99 < 9 s");
         let Requests { gets, lists, writes, events, .. } = self.plane.requests_since(mark);
@@ -207,6 +207,10 @@ impl Bench {
             "(all after {}; until then {gets} gets, {lists} lists, {writes} writes, {events} Events)",
             seconds(took)
         );
+        operator.quiet().await;
+        memory_line("RSS while all of them run", operator.memory(), "peak < 96");
+        driver.hold(false);
+        burst::ends(&mut driver.seen, count).await;
         operator.quiet().await;
         memory_line("RSS after it", operator.memory(), "peak < 96");
         let refused = burst::refused(&self.client).await - refused;
@@ -218,10 +222,12 @@ impl Bench {
         );
         operator.stop();
         let job = burst::example(&self.client, &namespace(0)).await;
-        let bare = burst::bare(&self.client, &self.uri, (count, namespaces), &job, seen).await;
+        driver.hold(true);
+        let bare = burst::bare(&self.client, &self.uri, (count, namespaces), &job, &mut driver.seen).await;
+        driver.hold(false);
         let ratio = took.as_secs_f64() / bare.as_secs_f64();
         line("the same writes by a bare client; ratio", &format!("{}; {ratio:.2}", seconds(bare)), "", "<= 1.5");
-        self.calm(seen).await;
+        self.calm(&mut driver.seen).await;
         println!("(the status of a schedule has {} bytes)", burst::status_bytes(&self.client).await);
     }
 

@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Passes at the same time in one namespace.
 const PER_NAMESPACE: usize = 32;
-/// Passes at the same time in all namespaces. Beyond them each namespace still has one: passes that hang in some
+/// Passes at the same time in all namespaces. More of them would open more connections and take more memory, and end no
+/// sooner: the API server is what they wait for. Beyond them each namespace still has one: passes that hang in some
 /// namespaces, because what they ask does not answer, hold up none in another.
 const IN_ALL: usize = 64;
 /// How long to wait for the next moment when none is known.

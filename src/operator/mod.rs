@@ -1,7 +1,6 @@
 //! The process: arguments, leadership, health, metrics, shutdown.
 
 mod arguments;
-mod client;
 mod crd;
 mod http;
 mod leadership;

@@ -2,7 +2,6 @@
 
 use super::OperatorArguments;
 use super::arguments::MixedScope;
-use super::client::client;
 use super::crd;
 use super::http::{Readiness, Told, serve};
 use super::leadership::{Leadership, Leading};
@@ -59,9 +58,7 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
     let mut config = Config::infer().await?;
     // Every call has its own limit and every failed pass its own back-off; retries below would hide both.
     config.default_retry = false;
-    // The Lease is renewed in time, however many requests take turns.
-    let for_lease = Client::try_from(config.clone())?;
-    let client = client(config)?;
+    let client = Client::try_from(config)?;
     let scopes = arguments.scopes()?;
     let told = Told::default();
     told.readiness.waits_for("the API server");
@@ -71,8 +68,7 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
         tracing::info!("told to end");
     };
     let http = serve(arguments.listen, told.clone());
-    let leadership = Leadership::new(for_lease, &arguments.namespace, arguments.name.clone());
-    let work = lead_and_work(client, leadership, arguments, scopes, told, stop);
+    let work = lead_and_work(client, arguments, scopes, told, stop);
     match future::select(Box::pin(http), Box::pin(work)).await {
         Either::Left((served, _)) => Ok(served?),
         Either::Right((worked, _)) => worked,
@@ -81,12 +77,12 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
 
 async fn lead_and_work(
     client: Client,
-    mut leadership: Leadership,
     arguments: OperatorArguments,
     scopes: Vec<Scope>,
     told: Told,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
+    let mut leadership = Leadership::new(client.clone(), &arguments.namespace, arguments.name.clone());
     let stop = Box::pin(stop);
     let start = async {
         wait_for_kind::<GraphBackup>(&client, &scopes, &told.readiness).await;
