@@ -133,7 +133,8 @@ pub async fn pass(known: Arc<Known>, context: Arc<Context>) -> Result<Option<Dur
         Ok(_) => {}
         // An attempt may have been recorded whose answer was lost.
         Err(EffectError::Call(CallError::Transient { .. })) => context.limit.doubt(&known.store_key()),
-        Err(_) => context.limit.release(&known.store_key()),
+        // It has not begun to work now; it may have done so in an earlier pass.
+        Err(_) => context.limit.release_undoubted(&known.store_key()),
     }
     passed
 }

@@ -10,21 +10,28 @@ use super::store::{Key, Scope};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// So long no place is free because a list is not in: one namespace that cannot be listed holds up no other one.
+/// So long after the first list no place is free because another one is not in: one namespace that cannot be listed
+/// holds up no other one.
 const LISTS_BOUND: Duration = Duration::from_secs(30);
+/// So long an object keeps its place whose start may have been recorded. One that always fails must not hold up the
+/// others.
+const DOUBT: Duration = Duration::from_mins(2);
 
 /// The places of the objects whose passes are in one queue.
 #[derive(Debug)]
 pub struct Limit {
     places: Mutex<Places>,
     queue: Arc<Queue>,
+    first_list: Notify,
 }
 
 impl Limit {
     /// A limit of so many places. An object that gets one after it has waited gets a pass in `queue`.
     pub fn new(number: usize, queue: Arc<Queue>) -> Self {
-        Self { places: Mutex::new(Places { number, ..Places::default() }), queue }
+        Self { places: Mutex::new(Places { number, ..Places::default() }), queue, first_list: Notify::new() }
     }
 
     /// Number of places.
@@ -39,11 +46,13 @@ impl Limit {
 
     /// What works in a scope is known.
     pub fn listed(&self, scope: &Scope) {
+        self.first_list.notify_one();
         self.wake(|places| places.listed(scope));
     }
 
-    /// Waits until every list should be in, and goes on without those that are not.
+    /// Waits until every list should be in, and goes on without those that are not. Until there is one, nothing works.
     pub async fn expect_no_longer(&self) {
+        self.first_list.notified().await;
         tokio::time::sleep(LISTS_BOUND).await;
         self.wake(Places::expect_no_longer);
     }
@@ -64,9 +73,14 @@ impl Limit {
     }
 
     /// Notes that it is not known whether an object has begun to work with its place. It keeps the place until the watch
-    /// or its next pass tells; the second time in a row it loses it, or one that always fails would hold up the others.
+    /// or a pass tells, for [`DOUBT`] at most.
     pub fn doubt(&self, key: &Key) {
-        self.wake(|places| places.doubt(key));
+        self.wake(|places| places.doubt(key, Instant::now()));
+    }
+
+    /// Gives back the place of an object whose pass has failed, unless it is in doubt whether it works.
+    pub fn release_undoubted(&self, key: &Key) {
+        self.wake(|places| if places.doubted.contains_key(key) { Vec::new() } else { places.release(key) });
     }
 
     /// Forgets an object that is gone.
@@ -96,8 +110,8 @@ struct Places {
     working: HashSet<Key>,
     /// Objects that have a place and do not work yet.
     admitted: HashSet<Key>,
-    /// Those of them of which it is not known whether they work.
-    doubted: HashSet<Key>,
+    /// Those of them of which it is not known whether they work, and since when.
+    doubted: HashMap<Key, Instant>,
     /// Names of objects that wait, by namespace, in the order in which they came.
     waiting: HashMap<String, VecDeque<String>>,
     /// Namespaces of such objects, in the order of their turns.
@@ -127,9 +141,12 @@ impl Places {
         if self.working.remove(key) { self.fill() } else { Vec::new() }
     }
 
-    fn doubt(&mut self, key: &Key) -> Vec<Key> {
-        let is_new = self.admitted.contains(key) && self.doubted.insert(key.clone());
-        if is_new { Vec::new() } else { self.release(key) }
+    fn doubt(&mut self, key: &Key, now: Instant) -> Vec<Key> {
+        if !self.admitted.contains(key) {
+            return Vec::new();
+        }
+        let since = *self.doubted.entry(key.clone()).or_insert(now);
+        if now - since < DOUBT { Vec::new() } else { self.release(key) }
     }
 
     fn release(&mut self, key: &Key) -> Vec<Key> {
@@ -247,14 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_may_work_keeps_its_place_once() {
-        let mut limit = places(1);
+    fn one_that_may_work_keeps_its_place_for_a_while() {
+        let (mut limit, start) = (places(1), Instant::now());
         assert!(limit.admit(&key("a/1")) && !limit.admit(&key("b/1")));
-        assert!(limit.doubt(&key("a/1")).is_empty() && limit.admit(&key("a/1")));
-        assert_eq!(names(&limit.doubt(&key("a/1"))), ["b/1"]);
+        for seconds in [0, 1, 3, 119] {
+            assert!(limit.doubt(&key("a/1"), start + Duration::from_secs(seconds)).is_empty());
+            assert!(limit.admit(&key("a/1")));
+        }
+        assert_eq!(names(&limit.doubt(&key("a/1"), start + DOUBT)), ["b/1"]);
         // The watch has told of this one.
-        assert!(limit.doubt(&key("b/1")).is_empty() && limit.works(&key("b/1"), true).is_empty());
-        assert!(limit.doubt(&key("b/1")).is_empty() && !limit.admit(&key("a/1")));
+        assert!(limit.doubt(&key("b/1"), start).is_empty() && limit.works(&key("b/1"), true).is_empty());
+        assert!(limit.doubt(&key("b/1"), start).is_empty() && !limit.admit(&key("a/1")));
         assert_eq!(names(&limit.works(&key("b/1"), false)), ["a/1"]);
     }
 
@@ -286,9 +306,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_namespace_that_cannot_be_listed_holds_up_no_other_one() {
         let limit = Limit::new(1, Arc::default());
-        limit.expect(&[Scope::Namespace("gone".to_owned())]);
-        assert!(!limit.admit(&key("a/1")));
-        limit.expect_no_longer().await;
+        let [gone, a] = ["gone", "a"].map(|name| Scope::Namespace(name.to_owned()));
+        limit.expect(&[gone, a.clone()]);
+        let begin = Instant::now();
+        let late = async {
+            // The API server was away: the time of the other list counts from this one.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            limit.listed(&a);
+            assert!(!limit.admit(&key("a/1")));
+        };
+        tokio::join!(limit.expect_no_longer(), late);
+        assert_eq!(begin.elapsed(), Duration::from_secs(60) + LISTS_BOUND);
         assert!(limit.admit(&key("a/1")) && !limit.admit(&key("a/2")));
     }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// Passes at the same time in one namespace.
-const PER_NAMESPACE: usize = 32;
+const PER_NAMESPACE: usize = 16;
 /// Passes at the same time in all namespaces. More of them would open more connections and take more memory, and end no
 /// sooner: the API server is what they wait for. Beyond them each namespace still has one: passes that hang in some
 /// namespaces, because what they ask does not answer, hold up none in another.

@@ -202,12 +202,19 @@ impl Network {
             loop {
                 left -= 1;
                 let found = join_all(servers.iter().map(|server| self.resolver.addresses(server))).await;
-                let session = self.session(servers, &names, found).await?;
+                // The last try shares nothing: the reply to another look-up may have ended the session for all.
+                let opening = match left {
+                    0 => open(servers.to_vec(), names.clone(), found).boxed().shared(),
+                    _ => self.session(servers, &names, found),
+                };
+                // Others find the session as long as this look-up keeps `opening`.
+                let session = opening.clone().await?;
                 let answer = question(session.as_ref(), &names, cluster_name).await;
                 if !matches!(answer, Err(DiscoveryError::EnsembleUnavailable { .. })) {
                     return answer;
                 }
                 session.give_up();
+                drop(opening);
                 if left == 0 {
                     return answer;
                 }
@@ -226,16 +233,13 @@ impl Network {
         names: &str,
         found: Vec<Result<Vec<SocketAddr>, ResolveError>>,
     ) -> Shared<Opening> {
-        let mut addresses: Vec<SocketAddr> = found.iter().flatten().flatten().copied().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        let key = (names.to_owned(), addresses.clone());
+        let key = (names.to_owned(), addresses(&found));
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(used) = sessions.get(&key).and_then(WeakShared::upgrade).filter(serves) {
             return used;
         }
         sessions.retain(|_, used| used.upgrade().is_some());
-        let new = open(servers.to_vec(), names.to_owned(), addresses, found).boxed().shared();
+        let new = open(servers.to_vec(), names.to_owned(), found).boxed().shared();
         sessions.extend(new.downgrade().map(|weak| (key, weak)));
         new
     }
@@ -266,13 +270,21 @@ fn serves(opening: &Shared<Opening>) -> bool {
     opening.peek().is_none_or(|opened| opened.as_ref().is_ok_and(|session| !session.is_over()))
 }
 
+/// Every address that was found, once.
+fn addresses(found: &[Result<Vec<SocketAddr>, ResolveError>]) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = found.iter().flatten().flatten().copied().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
 /// Opens a session with the ensemble of these servers, or says of each what keeps it from giving one.
 async fn open(
     servers: Vec<Endpoint>,
     names: String,
-    addresses: Vec<SocketAddr>,
     found: Vec<Result<Vec<SocketAddr>, ResolveError>>,
 ) -> Result<Arc<Session>, DiscoveryError> {
+    let addresses = addresses(&found);
     let detail = if addresses.is_empty() {
         diagnose(&servers, &found).await
     } else {
@@ -308,7 +320,9 @@ async fn diagnose(servers: &[Endpoint], resolved: &[Result<Vec<SocketAddr>, Reso
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     #[tokio::test]
@@ -341,6 +355,42 @@ mod tests {
         drop(first);
         drop(at(&network, "other:2181", 1));
         assert!(!network.sessions.lock().unwrap().keys().any(|(names, _)| names == "zk:2181"));
+    }
+
+    /// A server that grants every session and answers nothing else; the number of its connections.
+    async fn silent_server() -> (SocketAddr, Arc<AtomicUsize>) {
+        const GRANTED: &[u8] = b"\0\0\0\x25\0\0\0\0\0\0\x1f\x40\x01\0\0\0\0\0\0\x07\0\0\0\x10a password of 16\0";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            let mut streams = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(GRANTED).await.unwrap();
+                streams.push(stream);
+            }
+        });
+        (address, count)
+    }
+
+    #[tokio::test]
+    async fn a_look_up_shares_the_open_session_of_one_that_still_asks() {
+        let (address, connections) = silent_server().await;
+        let (network, uri) = (Network::default(), format!("ha://{address}").parse().unwrap());
+        let second = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            network.in_namespace("graph").locate(&uri, None).await
+        };
+        let look = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(connections.load(Ordering::Relaxed), 1);
+        };
+        // Both fail, each after a try with a session of its own.
+        let (first, second, ()) = tokio::join!(network.locate(&uri, None), second, look);
+        assert!(first.is_err() && second.is_err());
+        assert_eq!(connections.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]

@@ -267,7 +267,9 @@ impl Context {
         let resource = ApiResource::erase::<BackupSchedule>(&());
         let schedules: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
         let found = call("read a deleted schedule", schedules.get_opt(&key.name)).await?;
-        Ok(found.map(|found| status::remains(&found)).transpose()?)
+        // Another one of the name may have come meanwhile.
+        let deleted = found.filter(|found| found.metadata.deletion_timestamp.is_some());
+        Ok(deleted.map(|found| status::remains(&found)).transpose()?)
     }
 
     /// How many backups of this very schedule have to go before it may: those that are neither deleted nor pinned nor

@@ -13,7 +13,10 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -77,6 +80,7 @@ pub struct Session {
     requests: mpsc::Sender<Asked>,
     /// Why the session is over, once it is.
     end: Arc<OnceLock<String>>,
+    is_given_up: AtomicBool,
 }
 
 /// A request, and who waits for its reply.
@@ -125,17 +129,17 @@ impl Session {
         let (requests, asked) = mpsc::channel(OUTSTANDING_MAX);
         let end = Arc::default();
         tokio::spawn(serve(stream, asked, Arc::clone(&end)));
-        Self { requests, end }
+        Self { requests, end, is_given_up: AtomicBool::new(false) }
     }
 
     /// Whether nothing can be asked any more, or nobody should.
     pub fn is_over(&self) -> bool {
-        self.end.get().is_some()
+        self.end.get().is_some() || self.is_given_up.load(Ordering::Relaxed)
     }
 
-    /// Keeps others from asking over this session, because an answer showed that it, or its server, does not serve.
+    /// Keeps further lookups from this session, because an answer showed that it, or its server, does not serve.
     pub fn give_up(&self) {
-        let _ = self.end.set("another lookup gave the session up".to_owned());
+        self.is_given_up.store(true, Ordering::Relaxed);
     }
 
     /// What `decode` makes of the reply to a request about `path`, or nothing where there is no such znode.

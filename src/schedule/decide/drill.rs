@@ -103,7 +103,8 @@ pub fn first(
     let (Some(time), Some(told)) = (due.slot(), status.drill.as_ref()) else { return First::Backup };
     let slot = Slot { time, backup_type: due.backup_type };
     if let Some(running) = &told.running {
-        let began_first = time + schedule.jitter <= running.start_time;
+        // One that began by a clock that was ahead would be waited for until then.
+        let began_first = time + schedule.jitter <= running.start_time && running.start_time <= now + timing::AHEAD;
         if !began_first || now >= end_of_turn(schedule, running, slot) {
             return First::Backup;
         }

@@ -295,10 +295,13 @@ pub fn next_of_deleted(world: &World<'_>, all_go: bool) -> OfDeleted {
     let goes = |child: &Child| {
         all_go && child.whose == Whose::Ours && child.point().is_some_and(|point| !point.is_pinned && !point.is_adopted)
     };
-    match unmarked(world, |uid| world.children.iter().any(|child| child.uid == uid && goes(child))) {
-        Some(removal) => return OfDeleted::Remove(removal),
-        None if !all_go => return OfDeleted::Done,
-        None => {}
+    // The marks of those that stay are taken off last: one that cannot be taken off must not keep the others.
+    let done = || {
+        let mark = unmarked(world, |uid| world.children.iter().any(|child| child.uid == uid && goes(child)));
+        mark.map_or(OfDeleted::Done, OfDeleted::Remove)
+    };
+    if !all_go {
+        return done();
     }
     let going = world.children.iter().filter(|child| child.whose == Whose::Ours && child.is_deleted).count();
     if going >= AT_ONCE {
@@ -308,13 +311,13 @@ pub fn next_of_deleted(world: &World<'_>, all_go: bool) -> OfDeleted {
     if let Some(child) = ours().find(|child| matches!(child.state, ChildState::Working { .. })) {
         return OfDeleted::Stop(child.clone());
     }
-    if let Some(child) = ours().find(|child| matches!(child.state, ChildState::Failed { .. })) {
+    if let Some(child) = ours().find(|child| matches!(child.state, ChildState::Failed { is_pinned: false, .. })) {
         return OfDeleted::Remove(Removal::Forget(child.clone()));
     }
     let mut points = ours().filter(|child| goes(child)).peekable();
     match (points.peek().is_some(), points.find(|child| !is_used(&child.uid))) {
         (_, Some(child)) => OfDeleted::Remove(Removal::Prune(child.clone())),
         (true, None) => OfDeleted::Wait,
-        (false, None) => OfDeleted::Done,
+        (false, None) => done(),
     }
 }
