@@ -199,8 +199,8 @@ fn conclude(path: &Path, verdict: &Verdict) -> ExitCode {
     report(path, verdict);
     progress::finish(LOG_PATIENCE);
     match verdict {
-        Verdict::Published(_) | Verdict::Pruned | Verdict::Ready | Verdict::Drilled(_) => ExitCode::SUCCESS,
         Verdict::Failed(_) => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
     }
 }
 

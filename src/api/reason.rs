@@ -267,6 +267,20 @@ reasons! {
     EarlierPoint => Act,
     /// A foreign folder is where the point would be published.
     PointExists => Act,
+
+    // Restores.
+    /// The store's folder on a member's volume, or a folder that it is in, is a link or no folder.
+    StorePathUnfit => Act,
+    /// A member's volume holds something besides the store that no copy can hold, such as a device.
+    CannotBeCarried => Act,
+    /// The new volume of a member is full, or too small for what is restored to it.
+    StagingFull => Act,
+    /// The new volume of a member holds something that this restore did not put there.
+    StagingNotEmpty => Act,
+    /// The agent cannot write to the new volume of a member (read-only, permissions, no file modes).
+    StagingNotWritable => Act,
+    /// The new volume of a member failed, or did not answer.
+    StagingIoError => Retry,
 }
 
 impl fmt::Display for Reason {

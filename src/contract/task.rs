@@ -7,17 +7,19 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU64;
 
-/// Environment variable that holds the run as one JSON object ([`BackupRun`], [`InspectRun`], [`PruneRun`] or
-/// [`DrillRun`]).
+/// Environment variable that holds the run as one JSON object ([`BackupRun`], [`InspectRun`], [`PruneRun`],
+/// [`DrillRun`], [`SurveyRun`], [`StageRun`] or [`CarryRun`]).
 pub const RUN_VARIABLE: &str = "GRAPHBACKUP_RUN";
 /// Environment variable that holds the UID of the pod, from the downward API.
 pub const POD_UID_VARIABLE: &str = "GRAPHBACKUP_POD_UID";
 /// Where the target claim is mounted in every agent's pod.
 pub const TARGET_MOUNT: &str = "/target";
-/// Where the volume of a stopped member is mounted, for a cold copy.
+/// Where a member's own volume is mounted: that of a stopped one for a cold copy, any one's for a restore.
 pub const SOURCE_MOUNT: &str = "/source";
 /// Where the scratch volume of a drill is mounted.
 pub const SCRATCH_MOUNT: &str = "/scratch";
+/// Where the new volume of a member is mounted while a restore fills it.
+pub const STAGED_MOUNT: &str = "/staged";
 /// Folder of the emptyDir into which the init container copies the operator's binary.
 pub const AGENT_MOUNT: &str = "/graphbackup";
 /// File name of the binary in [`AGENT_MOUNT`].
@@ -36,6 +38,12 @@ pub enum Task {
     Prune,
     /// Restore a point to a scratch volume and let the engine open it.
     Drill,
+    /// Say what is on a member's volume.
+    Survey,
+    /// Restore a point to the new volume of a member.
+    Stage,
+    /// Copy to that volume what the member's own volume holds besides the store.
+    Carry,
 }
 
 impl Task {
@@ -47,6 +55,9 @@ impl Task {
             Self::Inspect => "inspect",
             Self::Prune => "prune",
             Self::Drill => "drill",
+            Self::Survey => "survey",
+            Self::Stage => "stage",
+            Self::Carry => "carry",
         }
     }
 }
@@ -193,6 +204,58 @@ pub struct DrillRun {
     pub deadline_seconds: u64,
 }
 
+/// A question to a member's own volume, while the member may serve: what has a restore to keep, and how large is it?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SurveyRun {
+    /// Folder of the store on that volume, relative to its root.
+    pub store_path: String,
+    /// Seconds that the survey may take.
+    pub deadline_seconds: u64,
+}
+
+/// The new volume of a member gets the store of a point, or is made ready for a member that joins empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StageRun {
+    /// Folder of the store on the volume, relative to its root.
+    pub store_path: String,
+    /// What is restored; nothing for a member that joins empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<StagePoint>,
+    /// Mode of the store's folders, with setuid, setgid and sticky: 0 to 0o7777.
+    pub folder_mode: u32,
+    /// Mode of its files, likewise.
+    pub file_mode: u32,
+    /// Seconds that the whole run may take.
+    pub deadline_seconds: u64,
+}
+
+/// The point that is restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StagePoint {
+    /// Where it is.
+    pub place: Place,
+    /// UID of the object that made it, as the manifest must name it. Without one, a point of any object counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_uid: Option<String>,
+    /// SHA-256 that the bytes of its `manifest.json` must have: `sha256:<hex>`. Without one, any manifest counts that
+    /// agrees with the place and with itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_digest: Option<String>,
+}
+
+/// The new volume of a member, which is stopped, gets what its own volume holds besides the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CarryRun {
+    /// Folder of the store on both volumes, relative to their roots. It is not copied.
+    pub store_path: String,
+    /// Seconds that the whole run may take.
+    pub deadline_seconds: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,5 +275,38 @@ mod tests {
         unknown["readWrite"] = true.into();
         assert!(serde_json::from_value::<DrillRun>(unknown).is_err());
         assert_eq!(Task::Drill.word(), "drill");
+    }
+
+    /// Reads what is asked in these words, writes it in the same, and refuses one word more.
+    #[track_caller]
+    fn asked<T: Serialize + serde::de::DeserializeOwned>(words: &serde_json::Value) -> T {
+        let run: T = serde_json::from_value(words.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&run).unwrap(), *words);
+        let mut unknown = words.clone();
+        unknown["readWrite"] = true.into();
+        assert!(serde_json::from_value::<T>(unknown).is_err(), "{words}");
+        run
+    }
+
+    #[test]
+    fn the_tasks_of_a_restore_are_asked_for_in_these_words() {
+        let survey: SurveyRun = asked(&json!({"storePath": "data/graph.db", "deadlineSeconds": 600}));
+        assert_eq!((survey.store_path.as_str(), survey.deadline_seconds), ("data/graph.db", 600));
+        let mut words = json!({
+            "storePath": "graph.db", "folderMode": 0o750, "fileMode": 0o640, "deadlineSeconds": 3600,
+            "point": {
+                "place": {"directory": "", "cluster": "0000000000000001-0000000000000002", "point": "p"},
+                "ownerUid": "backup-uid", "manifestDigest": "sha256:0",
+            },
+        });
+        assert!(asked::<StageRun>(&words).point.is_some());
+        for part in ["ownerUid", "manifestDigest"] {
+            words["point"].as_object_mut().unwrap().remove(part);
+            assert!(asked::<StageRun>(&words).point.is_some());
+        }
+        words.as_object_mut().unwrap().remove("point");
+        assert_eq!(asked::<StageRun>(&words).point, None);
+        asked::<CarryRun>(&json!({"storePath": "graph.db", "deadlineSeconds": 3600}));
+        assert_eq!([Task::Survey, Task::Stage, Task::Carry].map(Task::word), ["survey", "stage", "carry"]);
     }
 }

@@ -11,6 +11,9 @@ pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// Where the container writes its termination message.
 pub const MESSAGE_PATH: &str = "/dev/termination-log";
 
+/// The highest mode of a file or folder: all permissions, setuid, setgid and sticky.
+const MODE_MAX: u32 = 0o7777;
+
 /// The agent's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +28,14 @@ pub enum Verdict {
     Ready,
     /// A point was restored to a scratch volume, and the engine opened it.
     Drilled(Box<Drilled>),
+    /// What is on a member's volume.
+    Surveyed(Box<Surveyed>),
+    /// The store of a point is on the new volume of a member, whole and proved.
+    Staged(Box<Staged>),
+    /// The new volume of a member is ready for a member that joins empty.
+    Prepared,
+    /// The new volume of a member has what its own volume holds besides the store.
+    Carried(Carried),
 }
 
 /// The facts of a published point that the object carries.
@@ -115,6 +126,82 @@ pub struct Drilled {
     pub finished: DateTime<Utc>,
 }
 
+/// What is on a member's volume, which the member may have changed meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Surveyed {
+    /// The folder of the store. Absent if nothing has its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreFolder>,
+    /// Number of files and symbolic links outside the store's folder.
+    pub outside_files: u64,
+    /// Sum of those files' sizes, bytes. Holes count as data.
+    pub outside_bytes: u64,
+    /// Size of the file system, bytes; 0 if it does not say.
+    pub capacity_bytes: u64,
+    /// Free space on it, bytes, for users that are not root; 0 if it does not say.
+    pub free_bytes: u64,
+    /// Owner of the volume's root folder.
+    pub root_uid: u32,
+    /// Group of the volume's root folder.
+    pub root_gid: u32,
+    /// Mode of the volume's root folder, with setuid, setgid and sticky.
+    pub root_mode: u32,
+}
+
+/// The folder of a member's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreFolder {
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its mode, with setuid, setgid and sticky.
+    pub folder_mode: u32,
+    /// Mode of its file `neostore`; without one, of any of its files; without any, that of the folder without the right
+    /// to search it.
+    pub file_mode: u32,
+    /// Sum of its files' sizes, bytes. Holes count as data.
+    pub bytes: u64,
+}
+
+/// The facts of a store that was restored to the new volume of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Staged {
+    /// SHA-256 of the bytes of the point's `manifest.json`: `sha256:<hex>`. Every file has the digest that this manifest
+    /// names, but for the headers in `seed.mended`.
+    pub manifest_digest: String,
+    /// Identity of the restored store, from its own header.
+    pub store_id: StoreId,
+    /// Last committed transaction in the restored store, from its own header.
+    pub last_transaction: i64,
+    /// Number of files in the store.
+    pub files: u64,
+    /// Sum of their sizes, bytes.
+    pub bytes: u64,
+    /// Whether a cluster can start from the restored store, by its transaction logs. What is in `mended` was corrected
+    /// here, and is still wrong in the point.
+    pub seed: Seed,
+    /// Free space on the volume with the store on it, bytes, for users that are not root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
+
+/// What was carried to the new volume of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Carried {
+    /// Number of files and symbolic links.
+    pub files: u64,
+    /// Sum of those files' sizes, bytes.
+    pub bytes: u64,
+    /// Of these files and links, those that belong to another user on the member's own volume and to the pod's user here:
+    /// the pod may give no file away.
+    pub other_owner_files: u64,
+}
+
 impl Verdict {
     /// Reads a container's termination message. Nothing if it is not an agent's, or if no object could carry it.
     pub fn read(message: &str) -> Option<Self> {
@@ -125,6 +212,9 @@ impl Verdict {
         match &verdict {
             Self::Published(point) if !point.fits_object() => None,
             Self::Drilled(drilled) if !drilled.fits_object() => None,
+            Self::Surveyed(surveyed) if !surveyed.fits_object() => None,
+            Self::Staged(staged) if !staged.fits_object() => None,
+            Self::Carried(carried) if !carried.fits_object() => None,
             _ => Some(verdict),
         }
     }
@@ -144,10 +234,40 @@ impl Drilled {
     /// Whether the API server takes these facts as part of an object: numbers as an `int64` that is not negative, the
     /// time as for a point.
     pub fn fits_object(&self) -> bool {
-        let counts = [self.files, self.bytes].iter().all(|number| i64::try_from(*number).is_ok());
+        let counts = are_int64([self.files, self.bytes]);
         let seconds = [self.copy_seconds, self.open_seconds, self.total_seconds].iter().all(|number| *number >= 0);
         counts && seconds && is_plain(&self.finished)
     }
+}
+
+impl Surveyed {
+    /// Whether the API server takes these facts as part of an object: numbers as an `int64` that is not negative, modes
+    /// as a `chmod` takes them.
+    pub fn fits_object(&self) -> bool {
+        let are_modes = |modes: &[u32]| modes.iter().all(|mode| *mode <= MODE_MAX);
+        let store = self.store.as_ref();
+        are_int64([self.outside_files, self.outside_bytes, self.capacity_bytes, self.free_bytes])
+            && store.is_none_or(|store| are_int64([store.bytes]) && are_modes(&[store.folder_mode, store.file_mode]))
+            && are_modes(&[self.root_mode])
+    }
+}
+
+impl Staged {
+    /// Whether the API server takes these facts as part of an object: numbers as an `int64` that is not negative.
+    pub fn fits_object(&self) -> bool {
+        are_int64([self.files, self.bytes, self.free_bytes.unwrap_or_default()])
+    }
+}
+
+impl Carried {
+    /// Whether the API server takes these facts as part of an object: numbers as an `int64` that is not negative.
+    pub fn fits_object(&self) -> bool {
+        are_int64([self.files, self.bytes, self.other_owner_files])
+    }
+}
+
+fn are_int64<const N: usize>(numbers: [u64; N]) -> bool {
+    numbers.iter().all(|number| i64::try_from(*number).is_ok())
 }
 
 /// Whether RFC 3339 has this time with four digits for the year and no leap second.
@@ -229,6 +349,67 @@ mod tests {
             told["drilled"][name] = value;
             assert!(serde_json::from_value::<Verdict>(told.clone()).is_ok(), "{name}");
             assert_eq!(Verdict::read(&told.to_string()), None, "{name}");
+        }
+    }
+
+    /// The answers of a restore's tasks.
+    fn restored() -> [Value; 4] {
+        [
+            json!({"surveyed": {
+                "store": {"uid": 1000, "gid": 1001, "folderMode": 0o2750, "fileMode": 0o640, "bytes": 70},
+                "outsideFiles": 3, "outsideBytes": 9, "capacityBytes": 1000, "freeBytes": 900,
+                "rootUid": 0, "rootGid": 1001, "rootMode": 0o2775,
+            }}),
+            json!({"staged": {
+                "manifestDigest": "sha256:0", "storeId": STORE, "lastTransaction": 6, "files": 4, "bytes": 70,
+                "seed": {"state": "LogsComplete"}, "freeBytes": 830,
+            }}),
+            json!("prepared"),
+            json!({"carried": {"files": 3, "bytes": 9, "otherOwnerFiles": 1}}),
+        ]
+    }
+
+    #[test]
+    fn a_restore_is_told_in_these_words() {
+        for told in restored() {
+            let read = Verdict::read(&told.to_string()).unwrap_or_else(|| panic!("{told} was not read"));
+            assert_eq!(serde_json::to_value(&read).unwrap(), told);
+        }
+        let [mut surveyed, mut staged, ..] = restored();
+        surveyed["surveyed"].as_object_mut().unwrap().remove("store");
+        staged["staged"].as_object_mut().unwrap().remove("freeBytes");
+        for told in [surveyed, staged] {
+            assert_eq!(serde_json::to_value(Verdict::read(&told.to_string()).unwrap()).unwrap(), told);
+        }
+    }
+
+    #[test]
+    fn a_restore_that_no_object_could_carry_is_not_read() {
+        let counts = [
+            (0, "outsideFiles"),
+            (0, "outsideBytes"),
+            (0, "capacityBytes"),
+            (0, "freeBytes"),
+            (0, "rootMode"),
+            (1, "files"),
+            (1, "bytes"),
+            (1, "freeBytes"),
+            (3, "files"),
+            (3, "bytes"),
+            (3, "otherOwnerFiles"),
+        ];
+        let is_refused = |mut told: Value, part: &str, name: &str| {
+            let (_, facts) = told.as_object_mut().unwrap().iter_mut().next().unwrap();
+            let facts = if part.is_empty() { facts } else { &mut facts[part] };
+            facts[name] = if name.ends_with("Mode") { json!(0o10000) } else { json!(1_u64 << 63) };
+            assert!(serde_json::from_value::<Verdict>(told.clone()).is_ok(), "{name}");
+            assert_eq!(Verdict::read(&told.to_string()), None, "{name}");
+        };
+        for (of, name) in counts {
+            is_refused(restored()[of].clone(), "", name);
+        }
+        for name in ["folderMode", "fileMode", "bytes"] {
+            is_refused(restored()[0].clone(), "store", name);
         }
     }
 

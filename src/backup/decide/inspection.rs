@@ -114,11 +114,7 @@ fn judge(pass: &Pass<'_>, asked: &Inspection, job: JobState) -> Next {
         JobState::Ended { verdict: Some(Verdict::Failed(failure)), lingering, .. } => {
             silent(format!("{}: {}", failure.reason, failure.message), lingering)
         }
-        JobState::Ended {
-            verdict: None | Some(Verdict::Pruned | Verdict::Ready | Verdict::Drilled(_)),
-            lingering,
-            ..
-        } => silent(format!("Job {} ended without an answer", asked.job), lingering),
+        JobState::Ended { lingering, .. } => silent(format!("Job {} ended without an answer", asked.job), lingering),
     }
 }
 

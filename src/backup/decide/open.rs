@@ -181,10 +181,8 @@ fn judge(pass: &Pass<'_>, attempt: &Attempt, verdict: Verdict, pod_uid: Option<S
     let refuse = move |reason, message| end_attempt(pass, Ending { reason, message, pod_uid });
     let point = match verdict {
         Verdict::Failed(failure) => return refuse(failure.reason, failure.message),
-        Verdict::Pruned | Verdict::Ready | Verdict::Drilled(_) => {
-            return refuse(Reason::AgentFailed, "the agent returned a verdict for a different task".to_owned());
-        }
         Verdict::Published(point) => point,
+        _ => return refuse(Reason::AgentFailed, "the agent returned a verdict for a different task".to_owned()),
     };
     if point.owner_uid != pass.backup.owner.uid {
         return refuse(

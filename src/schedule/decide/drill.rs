@@ -271,9 +271,7 @@ fn ended(running: &RunningDrill, verdict: Option<&Verdict>, is_late: bool, is_ou
             format!("the agent restored another point, with manifest {}", drilled.manifest_digest),
         ),
         Some(Verdict::Failed(failure)) => failed(failure.reason, failure.message.clone()),
-        Some(Verdict::Published(_) | Verdict::Pruned | Verdict::Ready) => {
-            failed(Reason::AgentFailed, "the agent returned a verdict for a different task".to_owned())
-        }
+        Some(_) => failed(Reason::AgentFailed, "the agent returned a verdict for a different task".to_owned()),
         None if is_out_of_memory => failed(
             Reason::ToolKilled,
             format!("the container of Job {job} was killed at its memory limit: raise tool.podTemplate.resources"),
