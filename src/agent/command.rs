@@ -4,18 +4,21 @@ use super::progress::{self, Step, start};
 use super::report;
 use super::stop::{Stop, StopCause};
 use crate::agent::tasks::backup::{Surroundings, backup};
+use crate::agent::tasks::carry::carry;
 use crate::agent::tasks::cold;
 use crate::agent::tasks::drill::drill;
 use crate::agent::tasks::earlier;
 use crate::agent::tasks::inspect::inspect;
 use crate::agent::tasks::install::install;
 use crate::agent::tasks::prune::prune;
+use crate::agent::tasks::stage::stage;
+use crate::agent::tasks::survey::survey;
 use crate::agent::tool::exec::exec;
 use crate::api::Reason;
 use crate::contract::failure::Failure;
 use crate::contract::task::{
-    AGENT_MOUNT, BINARY_NAME, BackupRun, DrillRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE, SCRATCH_MOUNT,
-    SOURCE_MOUNT, TARGET_MOUNT,
+    AGENT_MOUNT, BINARY_NAME, BackupRun, CarryRun, DrillRun, InspectRun, POD_UID_VARIABLE, PruneRun, RUN_VARIABLE,
+    SCRATCH_MOUNT, SOURCE_MOUNT, STAGED_MOUNT, StageRun, SurveyRun, TARGET_MOUNT,
 };
 use crate::contract::verdict::{MESSAGE_PATH, Verdict};
 use crate::discovery::Network;
@@ -53,6 +56,12 @@ pub enum AgentCommand {
     Prune(Paths),
     /// Restore a point to a scratch volume and let the engine open it, as the environment variable `GRAPHBACKUP_RUN` says.
     Drill(Paths),
+    /// Say what is on a member's volume, as the environment variable `GRAPHBACKUP_RUN` says.
+    Survey(Paths),
+    /// Restore a point to the new volume of a member, as the environment variable `GRAPHBACKUP_RUN` says.
+    Stage(Paths),
+    /// Copy to that volume what lies beside the member's store, as the environment variable `GRAPHBACKUP_RUN` says.
+    Carry(Paths),
     /// Copy this binary to where other containers of the pod find it.
     Install {
         /// Where to.
@@ -77,12 +86,15 @@ pub struct Paths {
     /// Where the target claim is mounted.
     #[arg(long, default_value = TARGET_MOUNT)]
     target: PathBuf,
-    /// Where the volume of a stopped member is mounted, for a cold copy.
+    /// Where the member's own volume is mounted, for a cold copy or a restore.
     #[arg(long, default_value = SOURCE_MOUNT)]
     source: PathBuf,
     /// Where the scratch volume of a drill is mounted.
     #[arg(long, default_value = SCRATCH_MOUNT)]
     scratch: PathBuf,
+    /// Where the new volume of a member is mounted, for a restore.
+    #[arg(long, default_value = STAGED_MOUNT)]
+    staged: PathBuf,
     /// The container's termination message.
     #[arg(long, default_value = MESSAGE_PATH)]
     verdict: PathBuf,
@@ -96,6 +108,9 @@ pub fn run(command: AgentCommand) -> ExitCode {
         AgentCommand::Inspect(paths) => conclude(&paths.verdict, &in_runtime(run_inspect(&paths))),
         AgentCommand::Prune(paths) => conclude(&paths.verdict, &in_runtime(run_prune(&paths))),
         AgentCommand::Drill(paths) => conclude(&paths.verdict, &in_runtime(run_drill(&paths))),
+        AgentCommand::Survey(paths) => conclude(&paths.verdict, &in_runtime(run_survey(&paths))),
+        AgentCommand::Stage(paths) => conclude(&paths.verdict, &in_runtime(run_stage(&paths))),
+        AgentCommand::Carry(paths) => conclude(&paths.verdict, &in_runtime(run_carry(&paths))),
         AgentCommand::Install { to } => match install(&to) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -160,6 +175,26 @@ async fn run_drill(paths: &Paths) -> Result<Verdict, Failure> {
     rustix::process::umask(Mode::from_raw_mode(UMASK));
     let stop = listen(Duration::from_secs(run.deadline_seconds), &paths.verdict)?;
     Ok(drill(run, &paths.target, &paths.scratch, &stop).await)
+}
+
+async fn run_survey(paths: &Paths) -> Result<Verdict, Failure> {
+    let run: SurveyRun = read_run()?;
+    let stop = listen(Duration::from_secs(run.deadline_seconds), &paths.verdict)?;
+    Ok(survey(run, &paths.source, &stop).await)
+}
+
+async fn run_stage(paths: &Paths) -> Result<Verdict, Failure> {
+    let run: StageRun = read_run()?;
+    rustix::process::umask(Mode::from_raw_mode(UMASK));
+    let stop = listen(Duration::from_secs(run.deadline_seconds), &paths.verdict)?;
+    Ok(stage(run, &paths.target, &paths.staged, &stop).await)
+}
+
+async fn run_carry(paths: &Paths) -> Result<Verdict, Failure> {
+    let run: CarryRun = read_run()?;
+    rustix::process::umask(Mode::from_raw_mode(UMASK));
+    let stop = listen(Duration::from_secs(run.deadline_seconds), &paths.verdict)?;
+    Ok(carry(run, &paths.source, &paths.staged, &stop).await)
 }
 
 fn listen(deadline: Duration, verdict: &Path) -> Result<Stop, Failure> {

@@ -66,10 +66,18 @@ pub enum Step {
     Publish,
     /// Removes a point and the partials of its object.
     Prune,
-    /// Finds the point of a drill.
+    /// Finds the point of a drill or of a restore.
     Find,
-    /// Copies it to the scratch volume and compares every file with its manifest.
+    /// Copies it to the scratch volume or the staged one, and compares every file with its manifest.
     Restore,
+    /// Looks at a member's volume.
+    Survey,
+    /// Looks at what is on the staged volume, and removes what a killed run left there.
+    Clear,
+    /// Sets the modes of the restored store and gives it its place on the staged volume.
+    Stage,
+    /// Copies to the staged volume what lies beside the store.
+    Carry,
     /// Removes what is left of a failed attempt or of a drill.
     CleanUp,
     /// Reports the verdict.

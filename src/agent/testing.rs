@@ -1,10 +1,16 @@
 //! Values for the tests of this layer.
 
+use crate::agent::stop::Stop;
 use crate::agent::store::files;
+use crate::agent::store::manifest::STORE_FOLDER;
 use crate::agent::store::manifest::{FORMAT_VERSION, FileRecord, Manifest, ToolRecord};
+use crate::agent::store::manifest_file;
+use crate::agent::volume::layout::Layout;
+use crate::agent::volume::target;
 use crate::api::{Endpoint, Kind, Mastership, Owner, ProbeMark, Seed, Source, StoreId};
-use crate::contract::task::Mode;
+use crate::contract::task::{Mode, Place};
 use chrono::DateTime;
+use std::fs;
 
 pub(super) const STORE_ID: StoreId =
     StoreId { creation_time: 1_795_334_483_295, random_id: -3_368_555_925_325_939_961 };
@@ -57,4 +63,23 @@ pub(super) fn manifest() -> Manifest {
         bytes: 69,
         files,
     }
+}
+
+/// A published point as small as it gets: the mounted target, its place, and the digest of its manifest.
+pub(super) fn published() -> (tempfile::TempDir, Place, String) {
+    let place = Place { directory: "d".into(), cluster: STORE_ID, point: manifest().point };
+    let mount = tempfile::tempdir().unwrap();
+    let layout = Layout::new(mount.path(), &place).unwrap();
+    target::prepare(&layout).unwrap();
+    let partial = layout.partial_folder("backup-uid", "pod-uid").unwrap();
+    target::make_partial(&partial).unwrap();
+    let header = include_bytes!("testing/neostore");
+    fs::write(partial.join("store/neostore"), header).unwrap();
+    let mut manifest = manifest();
+    manifest.files = files::read(&partial.join(STORE_FOLDER), files::Purpose::Keep, &Stop::never()).unwrap();
+    manifest.bytes = header.len() as u64;
+    manifest.tree = files::tree_digest(&manifest.files);
+    let digest = manifest_file::write(&partial, &manifest).unwrap();
+    target::publish(&partial, &layout.point_folder()).unwrap();
+    (mount, place, digest)
 }

@@ -205,9 +205,9 @@ reasons! {
     UncleanShutdown => Retry,
     /// The member's store changed while it was being copied.
     SourceChanged => Retry,
-    /// The member's store cannot be read from its volume.
+    /// The member's store, or with a restore what lies beside it, cannot be read from its volume.
     SourceUnreadable => Act,
-    /// The member's volume failed, or did not answer.
+    /// The member's own volume failed, or did not answer.
     SourceIoError => Retry,
 
     // The tool.
@@ -257,7 +257,7 @@ reasons! {
     BootFailed => Act,
     /// A restore drill: the scratch volume is full, or too small for the point.
     ScratchFull => Act,
-    /// The point that `spec.adopt` names, or that is drilled, is not on the target.
+    /// The point that `spec.adopt` names, or that is drilled or restored, is not on the target.
     PointMissing => Act,
     /// The point that `spec.adopt` names belongs to another `GraphBackup`.
     PointTaken => Act,

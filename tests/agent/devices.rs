@@ -52,6 +52,11 @@ impl Mounted {
         mounted
     }
 
+    /// An ext4 on a sparse file of so many MiB.
+    pub fn ext4(at: &Path, file: &Path, mib: u64) -> Self {
+        Self::on_file(at, file, mib, &["mkfs.ext4", "-q"])
+    }
+
     /// A file system made by `mkfs` with its options, on a sparse file of so many MiB.
     fn on_file(at: &Path, file: &Path, mib: u64, mkfs: &[&str]) -> Self {
         fs::File::create_new(file).unwrap().set_len(mib << 20).unwrap();

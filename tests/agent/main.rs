@@ -23,6 +23,7 @@ mod mastership;
 mod member;
 mod names;
 mod point;
+mod restore;
 mod scene;
 mod seed;
 mod stopped;

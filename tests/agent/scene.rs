@@ -169,6 +169,17 @@ impl Scene {
         Running::start_through(command, "drill", "drill-pod", run, &self.path("target"), &verdict)
     }
 
+    /// Starts a task of a restore.
+    pub fn start_restore(&self, what: &str, run: &impl Serialize) -> Running {
+        self.spawn(what, "restore-pod", run)
+    }
+
+    /// The same by a command that ends with the program.
+    pub fn start_restore_through(&self, command: &[String], what: &str, run: &impl Serialize) -> Running {
+        let verdict = self.path("verdict-restore-pod");
+        Running::start_through(command, what, "restore-pod", run, &self.path("target"), &verdict)
+    }
+
     fn spawn(&self, what: &str, pod: &str, run: &impl Serialize) -> Running {
         Running::start(what, pod, run, &self.path("target"), &self.path(&format!("verdict-{pod}")))
     }

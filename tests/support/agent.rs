@@ -34,8 +34,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the agent in a pod with this UID. The volume of a stopped member is `source`, beside the target, and
-    /// that of a drill `scratch`.
+    /// Starts the agent in a pod with this UID. A member's own volume is `source`, beside the target, its new one
+    /// `staged`, and the volume of a drill `scratch`.
     pub fn start(what: &str, pod: &str, run: &impl Serialize, target: &Path, verdict: &Path) -> Self {
         Self::start_through(&[program()], what, pod, run, target, verdict)
     }
@@ -49,6 +49,11 @@ impl Running {
         target: &Path,
         verdict: &Path,
     ) -> Self {
+        // An earlier build does not know the option; it has no such task either.
+        let staged = ["stage", "carry"]
+            .contains(&what)
+            .then(|| ["--staged".into(), target.with_file_name("staged").into_os_string()]);
+        let staged = staged.into_iter().flatten();
         let mut child = Command::new(&command[0])
             .args(&command[1..])
             .args(["agent", what, "--target"])
@@ -57,6 +62,7 @@ impl Running {
             .arg(target.with_file_name("source"))
             .arg("--scratch")
             .arg(target.with_file_name("scratch"))
+            .args(staged)
             .arg("--verdict")
             .arg(verdict)
             .env(RUN_VARIABLE, serde_json::to_string(run).unwrap())
@@ -166,12 +172,12 @@ impl Outcome {
     #[track_caller]
     pub fn published(self) -> Published {
         match self.verdict {
-            Verdict::Pruned | Verdict::Ready | Verdict::Drilled(_) => panic!("it answered another question"),
             Verdict::Published(published) => {
                 assert_eq!(self.status.code(), Some(0));
                 *published
             }
             Verdict::Failed(failure) => panic!("{failure:?}\n{:#?}", self.log),
+            _ => panic!("it answered another question"),
         }
     }
 

@@ -18,7 +18,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-const BUFFER_BYTES: usize = 1 << 20;
+/// Size of the buffer that a copy works with.
+pub const BUFFER_BYTES: usize = 1 << 20;
 
 /// Copies the store of `bytes` bytes to `to`, which is not there yet, for somebody who writes to what he opens.
 pub fn scratch(store: &Path, to: &Path, bytes: u64, stop: &Stop) -> Result<(), Failure> {
@@ -183,10 +184,14 @@ fn clone(copy: &File, source: &File) -> io::Result<bool> {
     }
 }
 
+/// The content of a file cannot be copied.
 #[derive(Debug)]
-enum CopyError {
+pub enum CopyError {
+    /// It cannot be read.
     Read(io::Error),
+    /// The copy cannot be written.
     Write(io::Error),
+    /// The run has to end.
     Stopped(StopCause),
 }
 
@@ -199,11 +204,11 @@ fn explain(error: CopyError, origin: &Origin<'_>, to: &Destination<'_>, path: &s
 }
 
 /// Gets what is copied, piece by piece.
-type See<'a> = dyn FnMut(&[u8]) + 'a;
+pub type See<'a> = dyn FnMut(&[u8]) + 'a;
 
 /// Copies `bytes` bytes, data only: what is a hole in `source` is one in `copy`. `see` gets all of them in their order,
 /// those of holes as zeros.
-fn copy_bytes(
+pub fn copy_bytes(
     source: &File,
     copy: &File,
     bytes: u64,

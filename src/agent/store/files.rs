@@ -8,7 +8,7 @@ use crate::agent::progress::{Meter, Step};
 use crate::agent::stop::{Stop, StopCause};
 use crate::agent::store::digest::Digest;
 use crate::agent::store::manifest::FileRecord;
-use crate::agent::volume::io_kind;
+use crate::agent::volume::io_kind::{self, Volume};
 use crate::agent::volume::modes::{self, ModeError};
 use crate::agent::volume::target;
 use crate::api::Reason;
@@ -80,20 +80,27 @@ pub enum TreeError {
 
 impl From<TreeError> for Failure {
     fn from(error: TreeError) -> Self {
-        let message = error.to_string();
-        match error {
-            TreeError::Stopped(cause) => cause.into(),
-            TreeError::Io { source, .. } => io_kind::target_failure(&message, &source),
-            TreeError::Mode(error) => error.into(),
-            TreeError::Encoding(_) => names_replaced(&message),
-            TreeError::Kind(_)
-            | TreeError::Name(_)
-            | TreeError::TooManyFiles
-            | TreeError::TooDeep(_)
-            | TreeError::Changed { .. } => Self::new(
-                Reason::ToolLeftNoStore,
-                format!("what the tool left cannot be kept as a store: {message}; a store holds only its own files"),
-            ),
+        error.on(Volume::Target)
+    }
+}
+
+impl TreeError {
+    /// The failure that it is for a store on this volume.
+    pub fn on(self, volume: Volume) -> Failure {
+        let message = self.to_string();
+        match self {
+            Self::Stopped(cause) => cause.into(),
+            Self::Io { source, .. } => volume.failure(&message, &source),
+            Self::Mode(error) => error.on(volume),
+            Self::Encoding(_) => names_replaced(&message),
+            Self::Kind(_) | Self::Name(_) | Self::TooManyFiles | Self::TooDeep(_) | Self::Changed { .. } => {
+                Failure::new(
+                    Reason::ToolLeftNoStore,
+                    format!(
+                        "what the tool left cannot be kept as a store: {message}; a store holds only its own files"
+                    ),
+                )
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::agent::store::header;
 use crate::agent::store::history::SearchError;
 use crate::agent::store::transaction_log::{self, Commits, GRAPH_LOGS, INDEX_LOGS, LogError, TransactionLog};
 use crate::agent::store::two_phase;
-use crate::agent::volume::io_kind;
+use crate::agent::volume::io_kind::Volume;
 use crate::api::{MendedHeader, Seed, SeedState};
 use crate::contract::failure::{Failure, cut};
 use rustix::fs::OFlags;
@@ -55,28 +55,41 @@ enum Fault {
     Unreadable(String),
 }
 
-/// Judges the logs of a store, and changes nothing.
+/// Judges the logs of a store on the target, and changes nothing.
 pub fn judge(store: &Path, stop: &Stop) -> Result<Seed, Failure> {
-    Ok(seed(&faults(store, stop)?))
+    judge_on(Volume::Target, store, stop)
 }
 
-/// Judges the logs of a store that is the agent's own, and mends the headers that are wrong. What is written here is
-/// flushed with all other files when they are hashed.
-pub fn mend(store: &Path, stop: &Stop) -> Result<Seed, Failure> {
+/// The same for a store on any volume.
+pub fn judge_on(volume: Volume, store: &Path, stop: &Stop) -> Result<Seed, Failure> {
+    Ok(seed(&faults(volume, store, stop)?))
+}
+
+/// The headers that [`mend`] would set in a store on the target.
+pub fn wrong_headers(store: &Path, stop: &Stop) -> Result<Vec<MendedHeader>, Failure> {
+    let of_fault = |fault| match fault {
+        Fault::Header(header) => Some(header),
+        Fault::NotLogged(_) | Fault::Unreadable(_) => None,
+    };
+    Ok(faults(Volume::Target, store, stop)?.into_iter().filter_map(of_fault).collect())
+}
+
+/// Judges the logs of a store that is the agent's own, and mends the headers that are wrong. What is written here is not
+/// flushed to the device.
+pub fn mend(volume: Volume, store: &Path, stop: &Stop) -> Result<Seed, Failure> {
     let _step = start(Step::Seed);
-    let faults = faults(store, stop)?;
+    let faults = faults(volume, store, stop)?;
     let mut mended = Vec::new();
     for fault in &faults {
         let Fault::Header(header) = fault else { continue };
         let written = open_for_writing(&store.join(&header.file))
             .and_then(|log| transaction_log::set_last_before(&log, header.to));
-        written.map_err(|error| {
-            io_kind::target_failure(&format!("cannot mend the header of {}: {error}", header.file), &error)
-        })?;
+        written
+            .map_err(|error| volume.failure(&format!("cannot mend the header of {}: {error}", header.file), &error))?;
         mended.push(header.clone());
     }
     // Most copies need nothing: their logs are not read a second time.
-    let judged = if mended.is_empty() { seed(&faults) } else { judge(store, stop)? };
+    let judged = if mended.is_empty() { seed(&faults) } else { judge_on(volume, store, stop)? };
     let seed = Seed { mended, ..judged };
     if seed != Seed::COMPLETE {
         message(Step::Seed, &seed.told());
@@ -108,8 +121,9 @@ fn seed(faults: &[Fault]) -> Seed {
 }
 
 /// What is wrong with the logs of the graph, and with those of the indexes.
-fn faults(store: &Path, stop: &Stop) -> Result<Vec<Fault>, Failure> {
-    let files: Vec<String> = files::list(store)?.files.into_iter().map(|(path, _)| path).collect();
+fn faults(volume: Volume, store: &Path, stop: &Stop) -> Result<Vec<Fault>, Failure> {
+    let listing = files::list(store).map_err(|error| error.on(volume))?;
+    let files: Vec<String> = listing.files.into_iter().map(|(path, _)| path).collect();
     let header = match header::read(store) {
         Ok(header) if header.clean_shutdown => header,
         Ok(_) => return Ok(vec![Fault::Unreadable("the store was not shut down cleanly".to_owned())]),
@@ -300,11 +314,15 @@ mod tests {
             let mut expected = contents(store.path());
             let log = expected.iter_mut().find(|(path, _)| path == file).unwrap();
             log.1[8..16].copy_from_slice(&i64::to_be_bytes(to));
-            let seed = mend(store.path(), &Stop::never()).unwrap();
+            let seed = mend(Volume::Target, store.path(), &Stop::never()).unwrap();
             let header = MendedHeader { file: file.into(), from, to };
             assert_eq!(seed, Seed { mended: vec![header], ..Seed::COMPLETE });
             assert_eq!(contents(store.path()), expected);
-            assert_eq!(mend(store.path(), &Stop::never()).unwrap(), Seed::COMPLETE, "it was mended twice");
+            assert_eq!(
+                mend(Volume::Target, store.path(), &Stop::never()).unwrap(),
+                Seed::COMPLETE,
+                "it was mended twice"
+            );
         }
     }
 
@@ -316,7 +334,7 @@ mod tests {
         bytes[8..16].copy_from_slice(&3_i64.to_be_bytes());
         fs::write(&log, bytes).unwrap();
         assert_eq!(state(store.path()), SeedState::LogHeaderWrong);
-        let seed = mend(store.path(), &Stop::never()).unwrap();
+        let seed = mend(Volume::Target, store.path(), &Stop::never()).unwrap();
         assert_eq!(seed.mended, [MendedHeader { file: "index/lucene.log.v0".into(), from: 3, to: 2 }]);
         assert_eq!(state(store.path()), SeedState::LogsComplete);
     }
@@ -325,7 +343,7 @@ mod tests {
     fn a_transaction_that_is_missing_is_not_made_up() {
         for (name, said) in [("last-missing", "742 of the copy"), ("index-last-missing", "16 of the legacy indexes")] {
             let store = recorded(name);
-            let seed = mend(store.path(), &Stop::never()).unwrap();
+            let seed = mend(Volume::Target, store.path(), &Stop::never()).unwrap();
             assert_eq!(seed.state, SeedState::LastTransactionNotLogged);
             assert!(seed.problem.as_deref().unwrap().contains(said), "{seed:?}");
         }
@@ -338,7 +356,7 @@ mod tests {
     fn a_transaction_of_which_the_indexes_lack_their_half_is_missing() {
         // Ends with transactions 333 and 334, both of which changed the index: as 211 and 212.
         let store = recorded("header-names-last-of-two");
-        mend(store.path(), &Stop::never()).unwrap();
+        mend(Volume::Target, store.path(), &Stop::never()).unwrap();
         assert_eq!(judged(store.path()), Seed::COMPLETE);
         let log = store.path().join("index/lucene.log.v15");
         let whole = fs::read(&log).unwrap();

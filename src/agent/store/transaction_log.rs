@@ -15,6 +15,7 @@
 //! same local number, and carries the next number. What carries another number is an error and not a guess.
 
 use crate::agent::stop::{Stop, StopCause};
+use crate::agent::store::digest::Digest;
 use crate::agent::store::files;
 use std::fs::File;
 use std::io::{self, Read};
@@ -233,9 +234,44 @@ pub fn set_last_before(log: &File, last_before: i64) -> io::Result<()> {
     log.write_all_at(&last_before.to_be_bytes(), LAST_BEFORE_AT)
 }
 
+/// SHA-256 of a whole log, 64 lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDigests {
+    /// Of its bytes.
+    pub as_it_is: String,
+    /// Of what [`set_last_before`] makes of it.
+    pub mended: String,
+}
+
+/// Reads a log, and tells its digest before and after its header would be set.
+pub fn digests(mut log: impl Read, last_before: i64, stop: &Stop) -> Result<LogDigests, LogError> {
+    let mut header = [0; HEADER_BYTES];
+    log.read_exact(&mut header).map_err(LogError::Read)?;
+    let (mut as_it_is, mut mended) = (Digest::new(), Digest::new());
+    as_it_is.update(&header);
+    // The last transaction before the log ends the header.
+    mended.update(&header[..HEADER_BYTES - size_of::<i64>()]);
+    mended.update(&last_before.to_be_bytes());
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        if let Some(cause) = stop.cause() {
+            return Err(LogError::Stopped(cause));
+        }
+        let read = match log.read(&mut buffer) {
+            Ok(0) => return Ok(LogDigests { as_it_is: as_it_is.finish(), mended: mended.finish() }),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(LogError::Read(error)),
+        };
+        as_it_is.update(&buffer[..read]);
+        mended.update(&buffer[..read]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::store::digest;
     use proptest::prelude::*;
     use rustix::process::Signal;
 
@@ -350,6 +386,9 @@ mod tests {
         let bytes = std::fs::read(file.path()).unwrap();
         assert_eq!(parsed(&bytes).last_before, 3);
         assert_eq!((&bytes[..8], &bytes[16..]), (&INCREMENTAL[..8], &INCREMENTAL[16..]));
+        let told = digests(INCREMENTAL, 3, &Stop::never()).unwrap();
+        assert_eq!(digest::labelled(INCREMENTAL), format!("sha256:{}", told.as_it_is));
+        assert_eq!(digest::labelled(&bytes), format!("sha256:{}", told.mended));
     }
 
     proptest! {

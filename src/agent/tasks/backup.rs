@@ -17,7 +17,7 @@ use crate::agent::tool::boot;
 use crate::agent::tool::output::{self, Ending, ToolOutput};
 use crate::agent::tool::process::{self, Placeholders, ToolRun};
 use crate::agent::tool::relay::Relay;
-use crate::agent::volume::io_kind;
+use crate::agent::volume::io_kind::{self, Volume};
 use crate::agent::volume::layout::Layout;
 use crate::agent::volume::lock;
 use crate::agent::volume::space;
@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
         }
         dead?;
         let cluster_folder = self.layout.cluster_folder();
-        let watch = blocking(move || WriteBack::watch(&cluster_folder));
+        let watch = blocking(move || WriteBack::watch(Volume::Target, &cluster_folder, Step::Lock));
         let write_back = self.with.stop.unless_stopped(watch).await??;
         let mastership_before = self.mastership_before().await?;
         target::make_partial(&self.partial)?;

@@ -1,6 +1,7 @@
 //! What a Job can be asked to do, one file for each task, and the parts of a backup that are tasks of their own.
 
 pub mod backup;
+pub(super) mod carry;
 pub(super) mod cold;
 pub(super) mod drill;
 pub(super) mod earlier;
@@ -10,3 +11,6 @@ pub mod list;
 mod mastership;
 mod parent;
 pub mod prune;
+mod restored;
+pub(super) mod stage;
+pub(super) mod survey;

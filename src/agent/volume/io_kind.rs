@@ -77,6 +77,59 @@ pub fn may_pass(error: &io::Error) -> bool {
     matches!(kind(error), Kind::Medium | Kind::Away)
 }
 
+/// A volume that the agent writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// The claim with the points.
+    Target,
+    /// The new volume of a member, which a restore fills.
+    Staged,
+}
+
+impl Volume {
+    /// What messages call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Target => "the target",
+            Self::Staged => "the staged volume",
+        }
+    }
+
+    /// The typed failure for an error on it, with what a person can do about it. The message of a staged volume names it.
+    pub fn failure(self, message: &str, error: &io::Error) -> Failure {
+        match self {
+            Self::Target => target_failure(message, error),
+            Self::Staged => staged_failure(message, error),
+        }
+    }
+
+    /// The reason for a volume that failed, or does not answer.
+    pub const fn broken(self) -> Reason {
+        match self {
+            Self::Target => Reason::TargetIoError,
+            Self::Staged => Reason::StagingIoError,
+        }
+    }
+}
+
+fn staged_failure(message: &str, error: &io::Error) -> Failure {
+    let name = Volume::Staged.name();
+    let message = if message.contains(name) { message.to_owned() } else { format!("{name}: {message}") };
+    match kind(error) {
+        Kind::Full => Failure::new(Reason::StagingFull, format!("{message}; use a larger volume")),
+        Kind::Denied => Failure::new(
+            Reason::StagingNotWritable,
+            format!("{message}; let the pod's user or group write there (runAsUser, fsGroup)"),
+        ),
+        Kind::ReadOnly => Failure::new(Reason::StagingNotWritable, format!("{message}; it is mounted read-only")),
+        Kind::Medium | Kind::Away => Failure::new(
+            Reason::StagingIoError,
+            format!("{message}; if it persists, check the volume, and its device or file server"),
+        ),
+        Kind::Other => Failure::new(Reason::StagingNotWritable, message),
+    }
+}
+
 /// The typed failure for an error on the target, with what a person can do about it.
 pub fn target_failure(message: &str, error: &io::Error) -> Failure {
     match kind(error) {
@@ -118,6 +171,19 @@ mod tests {
             reasons(&[Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::REMOTEIO, Errno::UCLEAN, Errno::HOSTUNREACH]),
             [Reason::TargetIoError; 6]
         );
+    }
+
+    #[test]
+    fn an_error_of_the_staged_volume_is_told_of_it() {
+        let of = |errno: Errno| Volume::Staged.failure("cannot write", &errno.into());
+        assert_eq!([of(Errno::NOSPC).reason, of(Errno::DQUOT).reason], [Reason::StagingFull; 2]);
+        assert_eq!([of(Errno::ROFS).reason, of(Errno::ACCESS).reason], [Reason::StagingNotWritable; 2]);
+        assert_eq!([of(Errno::IO).reason, of(Errno::STALE).reason], [Volume::Staged.broken(); 2]);
+        for errno in [Errno::NOSPC, Errno::ROFS, Errno::PERM, Errno::IO, Errno::NOTDIR] {
+            assert!(of(errno).message.starts_with(Volume::Staged.name()), "{}", of(errno).message);
+            let of_target = Volume::Target.failure("cannot write", &errno.into());
+            assert_eq!(of_target, target_failure("cannot write", &errno.into()));
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Modes of what is kept on the target: the volume's group reads, others may do nothing.
+//! Modes of what is kept on a volume: on the target, the volume's group reads, others may do nothing.
 //!
 //! Some file systems keep no modes: what is mounted by CIFS, NFS with squashed users, or FUSE may refuse to change
 //! them. If the group may read there already, that is as good as it gets.
 
 use crate::agent::progress::{self, Step};
-use crate::agent::volume::io_kind;
+use crate::agent::volume::io_kind::Volume;
 use crate::api::Reason;
 use crate::contract::failure::Failure;
 use rustix::io::Errno;
@@ -26,7 +26,7 @@ const GROUP_BITS: u32 = 0o070;
 pub enum ModeError {
     /// The file system refuses to, and the mode that it gives keeps the volume's group out.
     #[error(
-        "the target does not keep file modes: {path} has mode {mode:03o} and cannot have {wanted:03o}: {source}; mount it with \
+        "the volume does not keep file modes: {path} has mode {mode:03o} and cannot have {wanted:03o}: {source}; mount it with \
          modes that let the group read and write (file_mode and dir_mode, or umask), or use another file system"
     )]
     NotKept {
@@ -51,10 +51,20 @@ pub enum ModeError {
 
 impl From<ModeError> for Failure {
     fn from(error: ModeError) -> Self {
-        let message = error.to_string();
-        match error {
-            ModeError::NotKept { .. } => Self::new(Reason::TargetNotWritable, message),
-            ModeError::Io { source, .. } => io_kind::target_failure(&message, &source),
+        error.on(Volume::Target)
+    }
+}
+
+impl ModeError {
+    /// The failure that it is for a file or folder on this volume.
+    pub fn on(self, volume: Volume) -> Failure {
+        let message = self.to_string();
+        match self {
+            Self::NotKept { .. } => match volume {
+                Volume::Target => Failure::new(Reason::TargetNotWritable, message),
+                Volume::Staged => Failure::new(Reason::StagingNotWritable, format!("the staged volume: {message}")),
+            },
+            Self::Io { source, .. } => volume.failure(&message, &source),
         }
     }
 }
@@ -94,7 +104,7 @@ fn set(path: &Path, mode: u32, wanted: u32) -> Result<(), ModeError> {
 }
 
 /// The owner of a file may change its mode, so a refusal comes from the file system. It is not a lack of rights.
-fn is_refusal(error: &io::Error) -> bool {
+pub fn is_refusal(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL))
 }
@@ -109,7 +119,7 @@ fn tell_once(path: &Path, mode: u32) {
     TOLD.call_once(|| {
         let path = path.display();
         let message =
-            format!("the target does not keep file modes; {path} keeps {mode:03o}, as the file system is mounted");
+            format!("the volume does not keep file modes; {path} keeps {mode:03o}, as the file system is mounted");
         progress::message(Step::Lock, &message);
     });
 }

@@ -7,17 +7,33 @@ use crate::api::Reason;
 use crate::contract::failure::Failure;
 use rustix::fs::statvfs;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Free bytes for users that are not root on the file system that holds `folder`; nothing where the file system does
-/// not say.
-pub fn free(folder: &Path) -> Result<Option<u64>, Failure> {
-    let space = statvfs(folder).map_err(|errno| {
-        io_kind::target_failure(&format!("cannot read the free space at {}: {errno}", folder.display()), &errno.into())
-    })?;
+/// How large a file system is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Its size, bytes.
+    pub capacity: u64,
+    /// Free bytes on it for users that are not root.
+    pub free: u64,
+}
+
+/// The space of the file system that holds `folder`; nothing where the file system does not say.
+pub fn read(folder: &Path) -> io::Result<Option<Space>> {
+    let space = statvfs(folder)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
     // Some network file systems have no idea, and say that they have no blocks at all.
-    Ok((space.f_blocks > 0).then(|| space.f_bavail.saturating_mul(space.f_frsize)))
+    Ok((space.f_blocks > 0).then(|| Space { capacity: bytes(space.f_blocks), free: bytes(space.f_bavail) }))
+}
+
+/// Free bytes for users that are not root on the target; nothing where the file system does not say.
+pub fn free(folder: &Path) -> Result<Option<u64>, Failure> {
+    let space = read(folder).map_err(|error| {
+        io_kind::target_failure(&format!("cannot read the free space at {}: {error}", folder.display()), &error)
+    })?;
+    Ok(space.map(|space| space.free))
 }
 
 /// Refuses to begin what the target cannot hold. `like` says what `needed` was measured on.

@@ -6,8 +6,7 @@
 //! descriptor was opened (Linux 5.8 or newer). For this the descriptor must be older than the first byte of the copy.
 
 use crate::agent::progress::{self, Step};
-use crate::agent::volume::io_kind::{self, Kind, kind};
-use crate::api::Reason;
+use crate::agent::volume::io_kind::{Kind, Volume, kind};
 use crate::contract::failure::Failure;
 use rustix::fs::syncfs;
 use std::fs::File;
@@ -15,36 +14,41 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A descriptor of the target's file system.
+/// A descriptor of a volume's file system.
 #[derive(Clone, Debug)]
-pub struct WriteBack(Arc<File>);
+pub struct WriteBack {
+    volume: Volume,
+    file: Arc<File>,
+}
 
 impl WriteBack {
-    /// Opens it by a folder of the target, before anything of the copy is written.
+    /// Opens it by a folder of the volume, before anything of the copy is written. What is said is of this step.
     ///
     /// Blocks until what others wrote has reached the device: errors of theirs, told now, are none of this copy.
-    pub fn watch(folder: &Path) -> Result<Self, Failure> {
+    pub fn watch(volume: Volume, folder: &Path, step: Step) -> Result<Self, Failure> {
         let file = File::open(folder).map_err(|error| {
-            io_kind::target_failure(&format!("cannot open the folder {}: {error}", folder.display()), &error)
+            volume.failure(&format!("cannot open the folder {}: {error}", folder.display()), &error)
         })?;
         if let Err(error) = syncfs(&file) {
-            let message = format!("the target's file system lost data that was written before this run: {error}");
-            progress::message(Step::Lock, &message);
+            let name = volume.name();
+            let message = format!("{name}'s file system lost data that was written before this run: {error}");
+            progress::message(step, &message);
         }
-        Ok(Self(Arc::new(file)))
+        Ok(Self { volume, file: Arc::new(file) })
     }
 
     /// Waits until everything that was written has reached the device. An error since the last call fails.
     pub fn finish(&self) -> Result<(), Failure> {
-        syncfs(&self.0).map_err(|errno| {
+        syncfs(&self.file).map_err(|errno| {
             let error = io::Error::from(errno);
-            let message = format!("the target's file system took data and could not write them to its device: {error}");
+            let name = self.volume.name();
+            let message = format!("{name}'s file system took data and could not write them to its device: {error}");
             match kind(&error) {
                 // It could be written when the run began: the file system failed, and stopped itself.
                 Kind::ReadOnly => {
-                    Failure::new(Reason::TargetIoError, format!("{message}; check the volume and its device"))
+                    Failure::new(self.volume.broken(), format!("{message}; check the volume and its device"))
                 }
-                _ => io_kind::target_failure(&message, &error),
+                _ => self.volume.failure(&message, &error),
             }
         })
     }

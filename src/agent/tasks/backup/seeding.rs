@@ -5,6 +5,7 @@ use crate::agent::progress::{self, Step};
 use crate::agent::store::header;
 use crate::agent::store::seed;
 use crate::agent::tasks::backup::{Attempt, Store};
+use crate::agent::volume::io_kind::Volume;
 use crate::api::{Reason, Seed, SeedState};
 use crate::contract::failure::{Failure, cut};
 use crate::contract::task::Mode;
@@ -41,7 +42,7 @@ impl Attempt<'_> {
     async fn judge_seed(&self, store: Store) -> Result<Store, Failure> {
         let (folder, stop) = (self.store(), self.with.stop.clone());
         let earlier = store.seed.as_ref().map(|seed| seed.mended.clone()).unwrap_or_default();
-        let judged = blocking(move || seed::mend(&folder, &stop)).await?;
+        let judged = blocking(move || seed::mend(Volume::Target, &folder, &stop)).await?;
         // What was mended before is told as long as the log is there.
         let (now, folder) = (judged.mended, self.store());
         let is_kept = |file: &str| folder.join(file).exists() && now.iter().all(|header| header.file != file);
