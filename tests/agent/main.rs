@@ -13,6 +13,7 @@
 #[path = "../support/agent.rs"]
 mod agent;
 mod boot;
+mod carried;
 mod cold;
 mod devices;
 mod drill;

@@ -50,7 +50,7 @@ fn copy(run: &CarryRun, source: &Path, staged: &Path, stop: &Stop) -> Result<Car
     let write_back = WriteBack::watch(Volume::Staged, staged, Step::Carry)?;
     let needed = measure(source, &store_path, stop)?;
     require_room(staged, &store_path, needed, stop)?;
-    let mut carrier = Carrier {
+    let mut copier = Copier {
         source,
         staged,
         stop,
@@ -58,8 +58,8 @@ fn copy(run: &CarryRun, source: &Path, staged: &Path, stop: &Stop) -> Result<Car
         buffer: vec![0; BUFFER_BYTES],
         carried: Carried { files: 0, bytes: 0, other_owner_files: 0 },
     };
-    Walk { mount: source, live: false, stop }.outside(&store_path, &mut carrier)?;
-    let carried = carrier.carried;
+    Walk { mount: source, live: false, stop }.outside(&store_path, &mut copier)?;
+    let carried = copier.carried;
     write_back.finish()?;
     let Carried { files, bytes, other_owner_files } = carried;
     let message =
@@ -121,7 +121,7 @@ impl Visit for Sum {
 }
 
 /// Copies what it is shown.
-struct Carrier<'a> {
+struct Copier<'a> {
     source: &'a Path,
     staged: &'a Path,
     stop: &'a Stop,
@@ -130,7 +130,7 @@ struct Carrier<'a> {
     carried: Carried,
 }
 
-impl Visit for Carrier<'_> {
+impl Visit for Copier<'_> {
     fn enter(&mut self, path: &Path, _: &Metadata) -> Result<(), Failure> {
         let to = self.staged.join(path);
         match DirBuilder::new().mode(OWNER_BITS).create(&to) {
@@ -170,7 +170,7 @@ impl Visit for Carrier<'_> {
     }
 }
 
-impl Carrier<'_> {
+impl Copier<'_> {
     fn copy_content(&mut self, path: &Path, to: &Path) -> Result<u64, Failure> {
         let open = || -> io::Result<(File, u64)> {
             let file = files::open(&self.source.join(path))?;

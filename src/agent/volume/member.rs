@@ -251,7 +251,7 @@ mod tests {
 
     fn outside(mount: &Path, store: &str, stop: &Stop) -> Result<Vec<String>, Failure> {
         let mut seen = Seen::default();
-        Walk { mount, live: false, stop }.outside(&StorePath::new(store).unwrap(), &mut seen)?;
+        Walk { mount, live: false, stop }.outside(&StorePath::new(store)?, &mut seen)?;
         Ok(seen.0)
     }
 
