@@ -44,7 +44,9 @@ pub fn unsound(run: &Run, budget: Budget, lasting: &[&str]) -> Vec<String> {
             wrong.push(format!("{} is orphaned", name(object)));
         }
         let kind = object["kind"].as_str().unwrap();
-        if !lasting.contains(&kind) && owners.is_some() {
+        // The pods of a StatefulSet are meant to stay.
+        let stays = lasting.contains(&kind) || object["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet";
+        if !stays && owners.is_some() {
             wrong.push(format!("{} is left over", name(object)));
         }
         // A namespace goes when everything in it has gone.

@@ -1,8 +1,10 @@
 //! What the API server answers to one call.
 
+use super::deletion::DeleteOptions;
 use super::object::Object;
+use super::refusal::Refusal;
 use super::request::{Call, Verb};
-use super::store::{DeleteOptions, Refusal, Store};
+use super::store::Store;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -41,7 +43,8 @@ pub fn answer(store: &mut Store, call: &Call, reversed: bool) -> Result<Bytes, R
             let policy = &call.body["propagationPolicy"];
             assert!(policy.is_null() || policy == "Background", "propagation policy {policy} is not modelled");
             let text = |field: &str| call.body["preconditions"][field].as_str().map(str::to_owned);
-            let options = DeleteOptions { uid: text("uid"), resource_version: text("resourceVersion") };
+            let grace_seconds = call.body["gracePeriodSeconds"].as_i64();
+            let options = DeleteOptions { uid: text("uid"), resource_version: text("resourceVersion"), grace_seconds };
             Ok(match store.delete(&key, &options)? {
                 Some(going) => going.text(),
                 None => body(&json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})),

@@ -11,6 +11,8 @@ pub struct Kind {
     pub name: &'static str,
     /// Name in URLs.
     pub plural: &'static str,
+    /// Whether its objects are in namespaces.
+    pub namespaced: bool,
     /// Whether status is written through the subresource only.
     pub has_status: bool,
     /// Whether `metadata.generation` counts the changes of the spec.
@@ -24,13 +26,14 @@ const PLAIN: Kind = Kind {
     version: "v1",
     name: "",
     plural: "",
+    namespaced: true,
     has_status: false,
     counts_generations: false,
     frozen_spec: false,
 };
 
 /// Every kind that is served.
-pub static KINDS: [Kind; 9] = [
+pub static KINDS: [Kind; 11] = [
     Kind {
         group: "graphbackup.dev",
         version: "v1alpha1",
@@ -39,6 +42,7 @@ pub static KINDS: [Kind; 9] = [
         has_status: true,
         counts_generations: true,
         frozen_spec: true,
+        ..PLAIN
     },
     Kind {
         group: "graphbackup.dev",
@@ -58,9 +62,11 @@ pub static KINDS: [Kind; 9] = [
         counts_generations: true,
         ..PLAIN
     },
-    Kind { name: "Namespace", plural: "namespaces", ..PLAIN },
+    Kind { name: "Namespace", plural: "namespaces", namespaced: false, ..PLAIN },
     Kind { name: "Pod", plural: "pods", has_status: true, ..PLAIN },
     Kind { name: "PersistentVolumeClaim", plural: "persistentvolumeclaims", has_status: true, ..PLAIN },
+    Kind { name: "PersistentVolume", plural: "persistentvolumes", namespaced: false, has_status: true, ..PLAIN },
+    Kind { group: "storage.k8s.io", name: "StorageClass", plural: "storageclasses", namespaced: false, ..PLAIN },
     Kind { group: "coordination.k8s.io", name: "Lease", plural: "leases", ..PLAIN },
     Kind { group: "events.k8s.io", name: "Event", plural: "events", ..PLAIN },
 ];

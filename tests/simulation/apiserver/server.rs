@@ -1,8 +1,9 @@
 //! The tower service under kube's client: serves requests, keeps a record of each, and lets mishaps happen to them.
 
 use super::handle::{answer, shown, status};
+use super::refusal::Refusal;
 use super::request::{Call, Verb};
-use super::store::{Change, ChangeType, Key, Refusal, Store};
+use super::store::{Change, ChangeType, Key, Store};
 use crate::clock::Clock;
 use crate::fault::{self, Mishap};
 use bytes::Bytes;

@@ -1,9 +1,12 @@
 //! Objects, their versions, and the log of their changes.
 
 use super::apply;
+use super::defaults;
+use super::deletion::{self, DeleteOptions, finalizers, is_held};
 use super::kinds::Kind;
 use super::object::Object;
-use super::validate::{validate, validate_namespace};
+use super::refusal::Refusal;
+use super::validate::{validate, validate_change, validate_namespace};
 use crate::clock::Clock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -32,34 +35,6 @@ impl Key {
     }
 }
 
-/// Why a request is not done: becomes a `Status`.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// HTTP status code.
-    pub code: u16,
-    /// Machine-readable reason.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
-}
-
-impl Refusal {
-    /// The object is not there.
-    pub fn not_found(key: &Key) -> Self {
-        Self { code: 404, reason: "NotFound", message: format!("{} {:?} not found", key.kind, key.name) }
-    }
-
-    /// A precondition or a resource version does not hold.
-    pub fn conflict(message: impl Into<String>) -> Self {
-        Self { code: 409, reason: "Conflict", message: message.into() }
-    }
-
-    /// The object breaks a rule of its kind.
-    pub fn invalid(message: impl Into<String>) -> Self {
-        Self { code: 422, reason: "Invalid", message: message.into() }
-    }
-}
-
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeType {
@@ -80,15 +55,6 @@ pub struct Change {
     pub what: ChangeType,
     /// The object after the change, or as it was last.
     pub object: Arc<Object>,
-}
-
-/// How an object is to be deleted.
-#[derive(Clone, Debug, Default)]
-pub struct DeleteOptions {
-    /// Only the object with this UID.
-    pub uid: Option<String>,
-    /// Only this version.
-    pub resource_version: Option<String>,
 }
 
 /// All objects of one API server.
@@ -147,6 +113,11 @@ impl Store {
     /// One object.
     pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
         self.objects.get(key)
+    }
+
+    /// How often an object of this name was created.
+    pub fn births(&self, key: &Key) -> u32 {
+        self.births.get(key).copied().unwrap_or_default()
     }
 
     /// All objects of a kind, by name.
@@ -219,7 +190,9 @@ impl Store {
     pub fn create(&mut self, kind: &'static Kind, namespace: &str, mut object: Value) -> Result<Arc<Object>, Refusal> {
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.name);
-        object["metadata"]["namespace"] = json!(namespace);
+        if kind.namespaced {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
         let key = Key::of(&object);
         if self.objects.contains_key(&key) {
             let message = format!("{} {:?} already exists", key.kind, key.name);
@@ -239,6 +212,7 @@ impl Store {
         if kind.has_status {
             object.as_object_mut().unwrap().remove("status");
         }
+        defaults::fill(&mut object, &self.list("StorageClass").collect::<Vec<_>>());
         Ok(self.put(key, object, ChangeType::Added))
     }
 
@@ -260,8 +234,9 @@ impl Store {
             }
         }
         validate(&after)?;
+        validate_change(before, &after)?;
         if !after["metadata"]["deletionTimestamp"].is_null() {
-            if !has_finalizers(&after) {
+            if !is_held(&after) {
                 return Ok(self.remove(key));
             }
             if !finalizers(&after).all(|finalizer| finalizers(before).any(|old| old == finalizer)) {
@@ -350,22 +325,19 @@ impl Store {
                 return Err(Refusal::conflict(format!("the {field} in the precondition is not the object's")));
             }
         }
-        if !has_finalizers(object) {
+        let grace = deletion::grace(object, options);
+        if finalizers(object).next().is_none() && grace.is_none() {
             self.remove(key);
             return Ok(None);
         }
         if !meta["deletionTimestamp"].is_null() {
-            return Ok(Some(Arc::clone(object)));
+            return match grace {
+                Some(_) => Ok(Some(Arc::clone(object))),
+                None => self.change(key, deletion::let_go).map(Some),
+            };
         }
         let now = self.clock.now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let going = |object: &mut Value| {
-            let meta = &mut object["metadata"];
-            meta["deletionTimestamp"] = json!(now);
-            if let Some(generation) = meta["generation"].as_i64() {
-                meta["generation"] = json!(generation + 1);
-            }
-        };
-        self.change(key, going).map(Some)
+        self.change(key, |object| deletion::mark(object, &now, grace)).map(Some)
     }
 
     /// Deletes what is owned only by objects that are gone.
@@ -415,14 +387,6 @@ impl Store {
         self.news.send_replace(self.version);
         object
     }
-}
-
-fn finalizers(object: &Value) -> impl Iterator<Item = &Value> {
-    object["metadata"]["finalizers"].as_array().into_iter().flatten()
-}
-
-fn has_finalizers(object: &Value) -> bool {
-    finalizers(object).next().is_some()
 }
 
 /// What may not change of a spec.

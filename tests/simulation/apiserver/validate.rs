@@ -1,6 +1,6 @@
 //! Rules of the real API server that our objects could break.
 
-use super::store::Refusal;
+use super::refusal::Refusal;
 use serde_json::Value;
 
 /// Refuses what the real API server refuses.
@@ -25,6 +25,25 @@ pub fn validate(object: &Value) -> Result<(), Refusal> {
         "BackupSchedule" => schedule_status(&object["status"]),
         _ => Ok(()),
     }
+}
+
+/// Refuses a change that the real API server refuses.
+pub fn validate_change(before: &Value, after: &Value) -> Result<(), Refusal> {
+    if before["kind"] != "PersistentVolumeClaim" || before["spec"] == after["spec"] {
+        return Ok(());
+    }
+    // The volume may be named later, the size may grow.
+    let rest = |claim: &Value, volume_too: bool| {
+        let mut spec = claim["spec"].clone();
+        let fields = spec.as_object_mut().unwrap();
+        fields.remove("resources");
+        if volume_too {
+            fields.remove("volumeName");
+        }
+        spec
+    };
+    let unnamed = before["spec"]["volumeName"].as_str().is_none_or(str::is_empty);
+    require(rest(before, unnamed) == rest(after, unnamed), || "spec: is immutable after creation".to_owned())
 }
 
 /// In a namespace that is being deleted nothing is created.

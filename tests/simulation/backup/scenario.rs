@@ -55,6 +55,7 @@ pub struct Scenario {
     tight: bool,
     every_change: bool,
     budget: Budget,
+    master: i32,
     orphan: Option<String>,
     ending: Ending,
     jobs: Vec<String>,
@@ -82,6 +83,7 @@ pub fn scenario(title: &'static str) -> Scenario {
         tight: false,
         every_change: false,
         budget: BUDGET,
+        master: 1,
         orphan: None,
         ending: Ending::Succeeds,
         jobs: vec![backup(1)],
@@ -106,6 +108,12 @@ impl Scenario {
     /// The API server refuses these requests, by quota or RBAC.
     pub fn refusing(mut self, refuses: fn(&Call) -> bool) -> Self {
         self.refuses = refuses;
+        self
+    }
+
+    /// Another member is master than the first.
+    pub const fn master(mut self, id: i32) -> Self {
+        self.master = id;
         self
     }
 
@@ -304,6 +312,7 @@ impl Scenario {
         let volume = Arc::new(Mutex::new(volume));
         let memory = Arc::new(Mutex::new(Memory::default()));
         let database = Database::new(&self.looks);
+        (1..self.master).for_each(|_| database.move_master());
         let cluster = Cluster::new(clock, self.script.clone(), database.clone(), Arc::clone(&volume));
         Backups { clock, every_change: self.every_change, cluster, database, volume, memory }
     }

@@ -2,54 +2,22 @@
 //! script.
 
 use super::agent::{Running, Source, Volume, drill, failed, inspect, prune};
+use super::controllers;
 use super::database::Database;
+use super::kubelet::{self, Moment, Want};
 use super::members;
-use super::pods::{self, Stuck};
+use super::pods;
+pub use super::script::{Act, Behaviour, Script};
 use crate::apiserver::{ChangeType, DeleteOptions, Key, Kind, Store};
 use crate::clock::Clock;
 use graph_backup_operator::api::Reason;
 use graph_backup_operator::api::names::{ATTEMPT_LABEL, TASK_LABEL};
-use graph_backup_operator::contract::verdict::{Published, Verdict};
+use graph_backup_operator::contract::verdict::Verdict;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// What becomes of a Job.
-#[derive(Clone, Copy, Debug)]
-pub enum Behaviour {
-    /// The agent does what it is asked for, and reports it.
-    Honest,
-    /// The agent reports a failure.
-    Fails(Reason),
-    /// The agent reports a failure in more than 1 KiB of text beyond ASCII.
-    Rambles,
-    /// The master changes before the agent starts the tool.
-    MasterMovesBefore,
-    /// The master changes while the tool runs.
-    MasterMovesDuring,
-    /// The master changes while the tool runs, and the agent publishes all the same.
-    MixesHistories,
-    /// The container is killed: it leaves no word.
-    Dies { published: bool },
-    /// The container exits with 0 and leaves no word: the Job is complete.
-    SaysNothing,
-    /// The container exits with 0 and leaves this: the Job is complete.
-    Says(&'static str),
-    /// The agent reports a point that is not what is on the volume.
-    Forges(fn(&mut Published)),
-    /// The pod is evicted, or its node is lost.
-    PodVanishes { published: bool },
-    /// The pod's node does not answer any more: the pod is marked as deleted and stays, with its Job.
-    NodeDies { published: bool },
-    /// Somebody deletes the Job.
-    JobVanishes { published: bool },
-    /// The pod does not start.
-    Stuck(Stuck),
-    /// The tool never ends.
-    Hangs,
-}
 
 /// Seconds until the garbage collector has noticed that an owner is gone: a new object of the same name may be there
 /// first.
@@ -57,69 +25,6 @@ const GARBAGE_SECONDS: u64 = 5;
 
 /// Seconds until a node that does not answer is back.
 const NODE_AWAY_SECONDS: u64 = 10_800;
-
-/// What somebody does.
-pub type Act = fn(&mut Store);
-
-/// What a script says about the world.
-#[derive(Clone, Debug)]
-pub struct Script {
-    /// Backup Jobs by attempt; those beyond the end are honest.
-    pub backups: Vec<Behaviour>,
-    /// Jobs that check whether a cold copy can be made, by attempt; those beyond the end are honest.
-    pub checks: Vec<Behaviour>,
-    /// Inspect Jobs by attempt; those beyond the end are honest.
-    pub inspections: Vec<Behaviour>,
-    /// Further inspect Jobs of an attempt, after its first.
-    pub inspections_again: Behaviour,
-    /// The first Job that removes files; further ones are honest.
-    pub prune: Behaviour,
-    /// The first Job of a restore drill; further ones are honest.
-    pub drill: Behaviour,
-    /// Seconds that the tool needs.
-    pub tool_seconds: u64,
-    /// Whether a member that is told to stop never does.
-    pub member_hangs: bool,
-    /// Whether a member that is started again hangs in its start.
-    pub member_stays_away: bool,
-    /// Whether every pod gets another container that never ends.
-    pub sidecar: bool,
-    /// Seconds that an ended Job lives for, where a policy changes it.
-    pub ttl: Option<u64>,
-    /// Seconds that a Job may take, where a policy changes it.
-    pub job_deadline: Option<u64>,
-    /// What people do, and after how many seconds.
-    pub people: Vec<(u64, Act)>,
-    /// What people do while the first backup Job runs.
-    pub people_in_mid_run: Vec<Act>,
-    /// Seconds for which the operator is down from the beginning, ...
-    pub down_at_first: u64,
-    /// ... and from the time when the first backup Job runs.
-    pub down_in_mid_run: u64,
-}
-
-impl Default for Script {
-    fn default() -> Self {
-        Self {
-            backups: Vec::new(),
-            checks: Vec::new(),
-            inspections: Vec::new(),
-            inspections_again: Behaviour::Honest,
-            prune: Behaviour::Honest,
-            drill: Behaviour::Honest,
-            tool_seconds: 15,
-            member_hangs: false,
-            member_stays_away: false,
-            sidecar: false,
-            ttl: None,
-            job_deadline: None,
-            people: Vec::new(),
-            people_in_mid_run: Vec::new(),
-            down_at_first: 0,
-            down_in_mid_run: 0,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 enum What {
@@ -139,7 +44,9 @@ enum Deed {
     MidRun,
     Garbage,
     NodeBack(Key),
-    Members(Key, members::Moment),
+    /// The controllers of volumes and of StatefulSets look at everything, and the kubelets at their pods.
+    Controllers,
+    Pod(Want),
 }
 
 /// The cluster.
@@ -212,10 +119,12 @@ impl Cluster {
                 Deed::People(act) => act(store),
                 Deed::Garbage => store.collect_garbage(),
                 Deed::NodeBack(pod) => self.bring_back(store, &pod),
-                Deed::Members(key, moment) => {
-                    let (hangs, returns) = (self.script.member_hangs, !self.script.member_stays_away);
-                    members::go_on(store, &key, moment, &self.database, hangs, returns);
+                Deed::Controllers => {
+                    for want in controllers::sync(store, &self.database, self.script.members()) {
+                        self.plan_pod(store, want);
+                    }
                 }
+                Deed::Pod(want) => kubelet::go_on(store, &want, &self.database, self.script.members()),
                 Deed::MidRun => {
                     self.down_until = self.clock.elapsed() + Duration::from_secs(self.script.down_in_mid_run);
                     for act in &self.script.people_in_mid_run {
@@ -243,15 +152,25 @@ impl Cluster {
         self.plan(self.clock.elapsed() + Duration::from_secs(seconds), Deed::Job { key: Key::of(job), uid, what });
     }
 
+    /// What a kubelet wants to do at some time: once.
+    fn plan_pod(&mut self, store: &Store, want: Want) {
+        if let Moment::StartOfJob = want.moment {
+            let owner = Key { kind: "Job", namespace: want.pod.namespace, name: want.owner };
+            if let Some(job) = store.get(&owner).cloned() {
+                self.plan_job(&job, want.seconds, What::Start);
+            }
+        } else if !self.agenda.values().any(|deed| matches!(deed, Deed::Pod(other) if *other == want)) {
+            self.plan(self.clock.elapsed() + Duration::from_secs(want.seconds), Deed::Pod(want));
+        }
+    }
+
     fn notice_changes(&mut self, store: &mut Store) {
         let changes = store.changes_since(self.seen).unwrap().to_vec();
         self.seen = store.version();
         for change in changes {
-            if let Some(key) = members::unsettled(&change, store) {
-                for moment in members::Moment::ALL {
-                    let at = self.clock.elapsed() + Duration::from_secs(moment.seconds());
-                    self.plan(at, Deed::Members(key.clone(), moment));
-                }
+            let planned = self.agenda.values().any(|deed| matches!(deed, Deed::Controllers));
+            if !planned && controllers::watch(store, &change.object) {
+                self.plan(self.clock.elapsed() + Duration::from_secs(controllers::SECONDS), Deed::Controllers);
             }
             if pods::is_going(&change.object) && store.get(&Key::of(&change.object)).is_some() {
                 self.let_go(store, &change.object);
@@ -331,7 +250,7 @@ impl Cluster {
                 set_status(store, &pod_key(job), json!({"phase": "Pending"}));
                 self.plan_job(job, 2, What::Start);
             }
-            What::Start if !over && store.get(&pod_key(job)).is_some() => self.start(store, job),
+            What::Start if !over && kubelet::may_start(store, &pod_key(job)) => self.start(store, job),
             What::End if !over && store.get(&pod_key(job)).is_some() => self.end(store, job),
             What::AlmostFinish { complete, reason } if !over => {
                 add_condition(store, job, pods::job_ends(complete, reason));

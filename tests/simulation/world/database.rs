@@ -1,7 +1,8 @@
-//! A scripted database: what each look-up finds, and when its master moves.
+//! A scripted database: what each look-up finds, who its members are, and when its master moves.
 
+use super::ensemble::{Data, Ensemble};
 use futures::future::BoxFuture;
-use graph_backup_operator::api::{Endpoint, Mastership, MastershipToken, StoreId};
+use graph_backup_operator::api::{Endpoint, Mastership, MastershipToken, ProbeMark, StoreId};
 use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, Registered, SourceUri};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
@@ -29,12 +30,8 @@ pub struct Database {
 
 #[derive(Clone)]
 struct State {
-    store: StoreId,
     looks: Vec<Look>,
-    /// How often the master has moved.
-    moves: i64,
-    /// How many members are registered, the first ones.
-    members: i32,
+    ensemble: Ensemble,
 }
 
 impl Database {
@@ -42,14 +39,21 @@ impl Database {
     pub fn new(looks: &[Look]) -> Self {
         let mut looks = looks.to_vec();
         looks.reverse();
-        Self { state: Arc::new(Mutex::new(State { store: STORE, looks, moves: 0, members: 3 })) }
+        Self::with(looks, Ensemble::of_three(STORE))
     }
 
     /// The database of another cluster, whose look-ups find the master.
     pub fn of(store: StoreId) -> Self {
-        let database = Self::new(&[]);
-        database.state.lock().unwrap().store = store;
-        database
+        Self::with(Vec::new(), Ensemble::of_three(store))
+    }
+
+    /// A database of which no member has ever run.
+    pub fn empty() -> Self {
+        Self::with(Vec::new(), Ensemble::empty())
+    }
+
+    fn with(looks: Vec<Look>, ensemble: Ensemble) -> Self {
+        Self { state: Arc::new(Mutex::new(State { looks, ensemble })) }
     }
 
     /// Another database in the same state.
@@ -60,38 +64,83 @@ impl Database {
     /// Describes everything that decides what it shows.
     pub fn describe(&self, out: &mut String) {
         let state = self.state.lock().unwrap();
-        write!(out, "; database {} {} {}", state.looks.len(), state.moves, state.members).unwrap();
+        write!(out, "; database {} {:?}", state.looks.len(), state.ensemble).unwrap();
     }
 
     /// The master changes.
     pub fn move_master(&self) {
-        self.state.lock().unwrap().moves += 1;
+        self.ensemble(Ensemble::move_master);
     }
 
-    /// How many members are registered.
-    pub fn registered(&self) -> i32 {
-        self.state.lock().unwrap().members
+    /// Works on the members and their volumes.
+    pub fn ensemble<T>(&self, work: impl FnOnce(&mut Ensemble) -> T) -> T {
+        work(&mut self.state.lock().unwrap().ensemble)
     }
 
-    /// So many members are registered.
-    pub fn register(&self, members: i32) {
-        self.state.lock().unwrap().members = members;
+    /// A process starts on a volume and joins; `false` if it hangs in its start.
+    pub fn join(&self, id: i32, pod: &str, disk: &str) -> bool {
+        self.ensemble(|ensemble| ensemble.join(id, pod, disk))
     }
 
-    /// The mastership as ZooKeeper shows it now.
-    pub fn mastership(&self) -> Mastership {
-        let moves = self.state.lock().unwrap().moves;
-        let member_id = i32::try_from(moves % 3).unwrap() + 1;
-        Mastership::Master(MastershipToken {
+    /// A member ends its session.
+    pub fn leave(&self, id: i32, pod: &str) {
+        self.ensemble(|ensemble| ensemble.leave(id, pod));
+    }
+
+    /// A client writes; `false` if there is no master.
+    pub fn write(&self, what: &'static str) -> bool {
+        self.ensemble(|ensemble| ensemble.write(what))
+    }
+
+    /// What a member serves.
+    pub fn served_by(&self, id: i32) -> Option<Data> {
+        self.ensemble(|ensemble| ensemble.served_by(id).cloned())
+    }
+
+    /// What the volume with this UID holds; nothing if it is empty.
+    pub fn on(&self, volume: &str) -> Option<Data> {
+        self.ensemble(|ensemble| ensemble.on(volume).cloned())
+    }
+
+    /// Puts a store on the volume with this UID.
+    pub fn put(&self, volume: &str, data: Data) {
+        self.ensemble(|ensemble| ensemble.put(volume, data));
+    }
+
+    /// Removes what the volume with this UID holds.
+    pub fn erase(&self, volume: &str) {
+        self.ensemble(|ensemble| ensemble.erase(volume));
+    }
+
+    /// The mastership as ZooKeeper shows it now, if there is a master.
+    fn found(&self) -> Option<Mastership> {
+        let ((member_id, created), (_, rebound_modified)) =
+            self.ensemble(|ensemble| Some((ensemble.master()?, ensemble.rebound())))?;
+        Some(Mastership::Master(MastershipToken {
             member_id,
             endpoint: endpoint(member_id),
-            server_created: 8,
-            election_created: 9,
+            server_created: created,
+            election_created: created + 1,
             rebound: member_id,
-            rebound_modified: 15 + moves,
+            rebound_modified,
             cluster_modified: 3,
             incarnation: None,
-        })
+        }))
+    }
+
+    /// The mastership as ZooKeeper shows it to an agent, which starts only where there was one.
+    pub fn mastership(&self) -> Mastership {
+        let nobody = || Mastership::Probe(ProbeMark { endpoint: endpoint(1), store_id: STORE });
+        self.found().unwrap_or_else(nobody)
+    }
+
+    fn look(&self, source: &SourceUri) -> Result<Located, DiscoveryError> {
+        let (servers, cluster) = (source.to_string(), "neo4j.ha".to_owned());
+        let detail = "no member is registered".to_owned();
+        let store_id = self.ensemble(|ensemble| ensemble.cluster());
+        let Some(store_id) = store_id else { return Err(DiscoveryError::ClusterUnknown { servers, cluster, detail }) };
+        let mastership = self.found().ok_or(DiscoveryError::NoMaster { cluster, detail })?;
+        Ok(Located { store_id, mastership })
     }
 }
 
@@ -105,8 +154,9 @@ impl Discovery for Database {
         _source: &'a SourceUri,
         _cluster_name: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<Registered>, DiscoveryError>> {
-        let members = self.state.lock().unwrap().members;
-        Box::pin(async move { Ok((1..=members).map(|id| Registered { id, endpoint: Some(endpoint(id)) }).collect()) })
+        let members = self.ensemble(|ensemble| ensemble.members());
+        let registered = |id| Registered { id, endpoint: Some(endpoint(id)) };
+        Box::pin(async move { Ok(members.into_iter().map(registered).collect()) })
     }
 
     fn locate<'a>(
@@ -115,12 +165,9 @@ impl Discovery for Database {
         _cluster_name: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Located, DiscoveryError>> {
         Box::pin(async move {
-            let (look, store_id) = {
-                let mut state = self.state.lock().unwrap();
-                (state.looks.pop().unwrap_or(Look::Found), state.store)
-            };
+            let look = self.state.lock().unwrap().looks.pop().unwrap_or(Look::Found);
             match look {
-                Look::Found => Ok(Located { store_id, mastership: self.mastership() }),
+                Look::Found => self.look(source),
                 Look::Fails(error) => Err(error()),
                 Look::Slow(seconds) => {
                     tokio::time::sleep(Duration::from_secs(seconds)).await;

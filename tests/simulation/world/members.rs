@@ -1,62 +1,59 @@
-//! The StatefulSet of the members, as its controller and the members make it go on.
+//! The StatefulSet of the members of the database: its pods are the members, and what they serve is on their volumes.
 
-use super::NAMESPACE;
 use super::agent::Source;
-use super::database::Database;
-use crate::apiserver::{Change, Key, Kind, Store};
+use super::controllers::{settle, text};
+use super::database::{Database, STORE};
+use super::ensemble::Data;
+use super::volumes::{claim_key, volume_of};
+use super::{NAMESPACE, claims_of_set, kubelet, provisioner};
+use crate::apiserver::{Key, Kind, Store};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Annotation of the StatefulSet: how many replicas people want. The operator gives them back.
 pub const WANTED: &str = "simulation/replicas";
 /// Annotation of the StatefulSet: how many members there were at first.
 const MEMBERS: &str = "simulation/members";
-/// Annotation of the StatefulSet: how often its last member was started again.
-const STARTS: &str = "simulation/starts";
+/// Name of the StatefulSet.
+const NAME: &str = "neo4j";
+/// Class of the volumes.
+pub const CLASS: &str = "xfs";
 
-/// What happens after its replicas were changed.
-#[derive(Clone, Copy, Debug)]
-pub enum Moment {
-    /// The controller has seen it.
-    Seen,
-    /// The pods are there, or gone.
-    Pods,
-    /// The members have joined, or their sessions are over.
-    Members,
-}
-
-impl Moment {
-    /// In order.
-    pub const ALL: [Self; 3] = [Self::Seen, Self::Pods, Self::Members];
-
-    /// Seconds after the change.
-    pub const fn seconds(self) -> u64 {
-        match self {
-            Self::Seen => 1,
-            Self::Pods => 12,
-            Self::Members => 14,
-        }
-    }
-}
-
-/// Three members that are up, and the claim of the last one.
-pub fn create(store: &mut Store, replicas: i32) {
-    let claim = json!({"metadata": {"name": format!("data-neo4j-{}", replicas - 1)}, "spec": {}});
-    store.create(Kind::named("PersistentVolumeClaim"), NAMESPACE, claim).unwrap();
-    let set = json!({
-        "metadata": {"name": "neo4j", "annotations": {WANTED: replicas.to_string(), MEMBERS: replicas.to_string(), STARTS: "0"}},
+fn set(replicas: i32) -> Value {
+    let labels = json!({"app.kubernetes.io/name": NAME});
+    let container = json!({"name": NAME, "image": "registry.example/neo4j:1.8"});
+    let storage = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "4Gi"}}});
+    json!({
+        "metadata": {"name": NAME, "annotations": {WANTED: replicas.to_string(), MEMBERS: replicas.to_string()}},
         "spec": {
-            "replicas": replicas, "serviceName": "neo4j", "selector": {}, "template": {},
-            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
+            "replicas": replicas, "serviceName": NAME, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": storage}],
         },
-    });
+    })
+}
+
+/// Members that are up, with their claims, in a world without classes.
+pub fn create(store: &mut Store, replicas: i32) {
+    store.create(Kind::named("StatefulSet"), NAMESPACE, set(replicas)).unwrap();
+    // The database finds its members in the pods.
+    settle(store, &Database::new(&[]));
+}
+
+/// Members that are up, each on a volume of its own, after a first write to the database, which must be empty.
+/// `change` makes another StatefulSet of the usual one.
+pub fn create_on_volumes(store: &mut Store, database: &Database, replicas: i32, change: fn(&mut Value)) {
+    provisioner::create_class(store, CLASS, true, true);
+    let mut set = set(replicas);
+    change(&mut set);
     store.create(Kind::named("StatefulSet"), NAMESPACE, set).unwrap();
-    let status = json!({"observedGeneration": 1, "replicas": replicas, "readyReplicas": replicas});
-    store.change(&key(), |set| set["status"] = status).unwrap();
+    settle(store, database);
+    database.ensemble(|ensemble| ensemble.spread(&Data::new(STORE, 42, &["before"])));
 }
 
 /// The StatefulSet.
 pub fn key() -> Key {
-    Key { kind: "StatefulSet", namespace: NAMESPACE.to_owned(), name: "neo4j".to_owned() }
+    Key { kind: "StatefulSet", namespace: NAMESPACE.to_owned(), name: NAME.to_owned() }
 }
 
 /// What somebody does with `kubectl scale`.
@@ -68,80 +65,53 @@ pub fn scale(store: &mut Store, replicas: u32) {
     scaled.unwrap();
 }
 
-/// The StatefulSet of a change, if its controller has to do something about it.
-pub fn unsettled(change: &Change, store: &Store) -> Option<Key> {
-    let key = (change.object["kind"] == "StatefulSet").then(|| Key::of(&change.object))?;
-    let set = store.get(&key)?;
-    (set["metadata"]["generation"] != set["status"]["observedGeneration"]).then_some(key)
+/// The ordinal in the name of a pod.
+pub fn ordinal(pod: &str) -> Option<i64> {
+    pod.rsplit_once('-')?.1.parse().ok()
 }
 
-/// Every member gets its claims, which stay when it goes.
-fn make_claims(store: &mut Store, set: &Value) {
-    for template in set["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten() {
-        for ordinal in 0..set["spec"]["replicas"].as_i64().unwrap() {
-            let meta = &set["metadata"];
-            let [template_name, name, namespace] =
-                [&template["metadata"]["name"], &meta["name"], &meta["namespace"]].map(|text| text.as_str().unwrap());
-            let claim =
-                json!({"metadata": {"name": format!("{template_name}-{name}-{ordinal}")}, "spec": template["spec"]});
-            // One that is there is used.
-            let _ = store.create(Kind::named("PersistentVolumeClaim"), namespace, claim);
-        }
+/// The id of the member that runs in a pod, if one does.
+pub fn id_of(pod: &Value) -> Option<i32> {
+    let owner = &pod["metadata"]["ownerReferences"][0];
+    let is_member = owner["kind"] == "StatefulSet" && owner["name"] == NAME;
+    ordinal(text(&pod["metadata"]["name"])).filter(|_| is_member).map(|ordinal| i32::try_from(ordinal + 1).unwrap())
+}
+
+/// What the store of a member is on: its volume, or its claim in a world without volumes.
+pub fn disk_of(store: &Store, pod: &Value) -> String {
+    let (namespace, claim) = (text(&pod["metadata"]["namespace"]), kubelet::claims(pod).next().unwrap_or_default());
+    let uid = |meta: &Value| text(&meta["uid"]).to_owned();
+    let of_claim = || store.get(&claim_key(namespace, claim)).map(|claim| uid(&claim["metadata"]));
+    volume_of(store, namespace, claim).map(|volume| uid(&volume["metadata"])).or_else(of_claim).unwrap_or_default()
+}
+
+/// The database learns which pods its members are, and whose sessions are over.
+pub fn register(store: &Store, database: &Database) {
+    let pods = || store.list("Pod").filter_map(|pod| Some((id_of(pod)?, pod)));
+    if store.get(&key()).is_none() && pods().next().is_none() {
+        return;
     }
+    database.ensemble(|ensemble| {
+        for (id, pod) in pods().filter(|(_, pod)| kubelet::is_ready(pod)) {
+            ensemble.adopt(id, text(&pod["metadata"]["uid"]), &disk_of(store, pod));
+        }
+        ensemble.retain(&pods().map(|(_, pod)| text(&pod["metadata"]["uid"])).collect::<BTreeSet<_>>());
+    });
 }
 
-/// One step of what follows. `hangs`: a member that is told to stop never does. `returns`: one that is started
-/// registers.
-pub fn go_on(store: &mut Store, key: &Key, moment: Moment, database: &Database, hangs: bool, returns: bool) {
-    let Some(set) = store.get(key).cloned() else { return };
-    let wanted = set["spec"]["replicas"].clone();
-    let stops = wanted.as_i64() < set["status"]["replicas"].as_i64();
-    match moment {
-        Moment::Seen => {
-            if set["status"].is_null() {
-                make_claims(store, &set);
-            }
-            // A member that stops leaves the ensemble first, and closes its store later.
-            if let (true, false, Some(stays)) = (stops, hangs, wanted.as_i64()) {
-                database.register(i32::try_from(stays).unwrap());
-            }
-            let generation = set["metadata"]["generation"].clone();
-            store.change(key, |set| set["status"]["observedGeneration"] = generation).unwrap();
-        }
-        Moment::Pods if !(stops && hangs) => {
-            let started = wanted.as_i64() == count(&set, MEMBERS) && wanted != set["status"]["replicas"];
-            let starts = (count(&set, STARTS).unwrap_or_default() + i64::from(started)).to_string();
-            let pods = |set: &mut Value| {
-                set["metadata"]["annotations"][STARTS] = json!(starts);
-                set["status"]["replicas"] = wanted.clone();
-                set["status"]["readyReplicas"] = wanted;
-            };
-            store.change(key, pods).unwrap();
-        }
-        Moment::Pods => {}
-        Moment::Members => {
-            let members = i32::try_from(set["status"]["replicas"].as_i64().unwrap()).unwrap();
-            if returns || members < database.registered() {
-                database.register(members);
-            }
-        }
-    }
-}
-
-fn count(set: &Value, annotation: &str) -> Option<i64> {
-    set["metadata"]["annotations"][annotation].as_str()?.parse().ok()
-}
-
-/// What an agent that copies the last member sees of its store. Without the StatefulSet no member runs.
+/// What an agent that copies the last member sees of its store: how often it was started, while it does not run.
+/// Without the StatefulSet no member runs.
 pub fn source(store: &Store) -> Source {
     let Some(set) = store.get(&key()) else { return Some(0) };
-    (set["status"]["replicas"].as_i64()? < count(set, MEMBERS)?).then(|| count(set, STARTS))?
+    let members: i64 = text(&set["metadata"]["annotations"][MEMBERS]).parse().ok()?;
+    let pod = Key { kind: "Pod", namespace: NAMESPACE.to_owned(), name: format!("{NAME}-{}", members - 1) };
+    store.get(&pod).is_none().then(|| i64::from(store.births(&pod)))
 }
 
 /// Whoever's cluster lacks a member has a record that puts it back.
 pub fn broken(store: &Store) -> Option<String> {
     let set = store.get(&key())?;
-    let wanted = count(set, WANTED)?;
+    let wanted: i64 = text(&set["metadata"]["annotations"][WANTED]).parse().ok()?;
     let replicas = set["spec"]["replicas"].as_i64()?;
     let away = |backup: &Value| {
         let attempts = backup["status"]["attempts"].as_array();
@@ -155,4 +125,9 @@ pub fn broken(store: &Store) -> Option<String> {
         1 => Some("a member is stopped and nothing tells who starts it".to_owned()),
         _ => Some(format!("{replicas} replicas instead of {wanted}")),
     }
+}
+
+/// Name of the claim of a member.
+pub fn claim_of(set: &Value, ordinal: i64) -> String {
+    claims_of_set::names(set, ordinal).swap_remove(0).1
 }

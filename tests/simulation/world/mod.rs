@@ -1,11 +1,19 @@
-//! The world around the controllers, for every kind: the cluster with its Jobs and pods, the members of the database,
-//! the volume and the agent that writes to it.
+//! The world around the controllers, for every kind: the cluster with its Jobs and pods, volumes and StatefulSets, the
+//! members of the database, the volume of the points and the agent that writes to it.
 
 pub mod agent;
+mod claims_of_set;
 pub mod cluster;
+pub mod controllers;
 pub mod database;
+pub mod ensemble;
+pub mod kubelet;
 pub mod members;
 pub mod pods;
+pub mod provisioner;
+mod script;
+mod stateful_set;
+pub mod volumes;
 
 /// Namespace of all objects.
 pub const NAMESPACE: &str = "graph";

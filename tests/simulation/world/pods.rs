@@ -1,5 +1,6 @@
 //! Pods and Jobs as the kubelet and the Job controller write them.
 
+use crate::apiserver::let_go;
 use graph_backup_operator::controller::pod::AGENT_CONTAINER;
 use serde_json::{Value, json};
 
@@ -11,21 +12,36 @@ pub fn name_of(job: &Value) -> String {
 /// With this the Job controller holds a pod until it has taken note of its end.
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
-/// The pod of a Job; without the spec, which no controller of ours looks at.
+/// The pod of a Job; of the spec, what the scheduler looks at.
 pub fn pod_of(job: &Value) -> Value {
     let (name, uid) = (&job["metadata"]["name"], &job["metadata"]["uid"]);
     let mut labels = job["spec"]["template"]["metadata"]["labels"].clone();
     labels["batch.kubernetes.io/job-name"] = name.clone();
     let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": true});
-    json!({"metadata": {"name": name_of(job), "labels": labels, "ownerReferences": [owner], "finalizers": [FINALIZER]}})
+    let template = &job["spec"]["template"]["spec"];
+    let volumes = template["volumes"].as_array().into_iter().flatten();
+    let volumes: Vec<&Value> = volumes.filter(|volume| volume["persistentVolumeClaim"].is_object()).collect();
+    json!({
+        "metadata": {"name": name_of(job), "labels": labels, "ownerReferences": [owner], "finalizers": [FINALIZER]},
+        "spec": {
+            "containers": [], "volumes": volumes,
+            "affinity": template["affinity"], "nodeSelector": template["nodeSelector"],
+        },
+    })
+}
+
+/// Whether a Job made a pod.
+pub fn is_of_job(pod: &Value) -> bool {
+    pod["metadata"]["ownerReferences"][0]["kind"] == "Job"
 }
 
 /// Annotation of a pod whose node does not answer: it stays, whoever deletes it.
 const DEAD_NODE: &str = "simulation/dead-node";
 
-/// Whether this is a pod that was deleted and is still held, by somebody who works.
+/// Whether this is a pod of a Job that was deleted and is still held, by somebody who works.
 pub fn is_going(object: &Value) -> bool {
-    object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null() && !is_on_dead_node(object)
+    let going = object["kind"] == "Pod" && !object["metadata"]["deletionTimestamp"].is_null();
+    going && is_of_job(object) && !is_on_dead_node(object)
 }
 
 /// Whether the node of a pod does not answer.
@@ -38,8 +54,9 @@ pub fn lose_node(pod: &mut Value) {
     pod["metadata"]["annotations"] = json!({DEAD_NODE: "true"});
 }
 
-/// The Job controller does not hold a pod any more.
+/// The Job controller does not hold a pod any more, nor does the kubelet.
 pub fn release(pod: &mut Value) {
+    let_go(pod);
     pod["metadata"].as_object_mut().unwrap().remove("finalizers");
 }
 

@@ -118,16 +118,8 @@ pub fn the_member_does_not_come_back() -> Scenario {
     })
 }
 
-/// Member 1 is the master.
 pub fn the_member_is_the_master() -> Scenario {
-    fn one_of_two(store: &mut Store, _: &Value) {
-        members::create(store, 3);
-        // The one with the highest ordinal is the first.
-        store.change(&members::key(), |set| set["spec"]["ordinals"] = json!({"start": -2})).unwrap();
-        let generation = |set: &mut Value| set["status"]["observedGeneration"] = json!(2);
-        store.change(&members::key(), generation).unwrap();
-    }
-    scenario("the member is the master").cold(one_of_two).fails(Reason::MemberIsMaster, &[])
+    cold("the member is the master").master(3).fails(Reason::MemberIsMaster, &[])
 }
 
 pub fn scaling_is_refused() -> Scenario {
