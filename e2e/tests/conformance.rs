@@ -5,8 +5,8 @@
 mod scripts;
 
 use crate::support::{client, eventually};
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use scripts::{Script, Stage};
 use serde_json::json;
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Label of the namespaces.
 const LABEL: &str = "graphbackup.dev/conformance";
+/// What their names begin with.
+const PREFIX: &str = "conformance-";
 
 #[test]
 fn every_script_holds() {
@@ -23,15 +25,28 @@ fn every_script_holds() {
             // One that goes already is no reason to fail.
             let _ = namespaces.delete(&left.name_any(), &DeleteParams::default()).await;
         }
+        remove_left_volumes().await;
     });
     scripts::every_script_holds(play);
+}
+
+/// A script that failed may have left a volume that stays when its claim has gone with the namespace.
+async fn remove_left_volumes() {
+    let volumes: Api<PersistentVolume> = Api::all(client().await);
+    let go = Patch::Merge(json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}}));
+    for left in volumes.list(&ListParams::default()).await.unwrap() {
+        let claim = left.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        if claim.and_then(|claim| claim.namespace.as_deref()).is_some_and(|name| name.starts_with(PREFIX)) {
+            let _ = volumes.patch(&left.name_any(), &PatchParams::default(), &go).await;
+        }
+    }
 }
 
 fn play(script: Script) {
     in_a_runtime(async {
         let client = client().await;
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        let namespace = json!({"metadata": {"generateName": "conformance-", "labels": {LABEL: "true"}}});
+        let namespace = json!({"metadata": {"generateName": PREFIX, "labels": {LABEL: "true"}}});
         let namespace = serde_json::from_value(namespace).unwrap();
         let namespace = namespaces.create(&PostParams::default(), &namespace).await.unwrap().name_any();
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);

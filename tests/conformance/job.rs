@@ -2,9 +2,10 @@
 
 use super::stage::{Stage, eventually, names, text};
 use super::task::{REPORT, Subject, Task, verdict_of_a_failure};
+use super::volumes::exactly;
 use graph_backup_operator::api::GraphBackup;
 use graph_backup_operator::controller::job::{JobState, Obstacle, PodStart};
-use kube::api::{DeleteParams, Preconditions};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -83,12 +84,6 @@ pub async fn loses_its_pod(stage: &Stage) {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let pods = subject.pods.list(&subject.selector).await.is("200");
     assert!(names(&pods).is_empty(), "it has another pod: {pods}");
-}
-
-/// As the controller deletes.
-fn exactly(object: &Value) -> DeleteParams {
-    let uid = Some(text(object, "/metadata/uid").to_owned());
-    DeleteParams { preconditions: Some(Preconditions { uid, resource_version: None }), ..DeleteParams::background() }
 }
 
 pub async fn is_deleted_in_mid_run(stage: &Stage) {

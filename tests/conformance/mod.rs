@@ -5,10 +5,12 @@
 //! so what holds of the one side holds of the other. `docs/testing.md` tells how to add one.
 
 mod api;
+mod claims;
 mod job;
 mod refusal;
 mod stage;
 mod task;
+mod volumes;
 mod workload;
 
 use futures::future::LocalBoxFuture;
@@ -54,6 +56,24 @@ scripts! {
     job::of_an_owner_that_is_gone_already,
     job::expires,
     workload::is_scaled,
+    volumes::come_with_the_first_pod,
+    volumes::outlive_their_claim_if_they_are_retained,
+    volumes::go_with_their_claim_if_they_are_deleted,
+    volumes::are_pointed_at_a_claim_that_waits,
+    volumes::wait_for_a_claim_of_a_name,
+    volumes::are_held_by_the_pod_of_a_job,
+    volumes::are_swapped,
+    volumes::are_lost_to_a_claim_from_which_they_are_taken,
+    volumes::are_not_changed_in_a_claim,
+    claims::are_made_where_they_are_missing,
+    claims::go_when_the_set_is_scaled_down,
+    claims::go_with_the_set,
+    claims::are_waited_for_while_they_go,
+    claims::are_taken_with_their_volume,
+    claims::of_pods_that_start_in_order,
+    claims::of_pods_that_stop_in_order,
+    claims::of_pods_that_start_together,
+    claims::are_made_anew_for_a_pod_that_waits,
 }
 
 /// Plays every script, all at the same time. Those that fail say so under their names.

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use http::Request;
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::client::Body;
 use kube::{Client, Resource, core};
@@ -32,7 +32,16 @@ impl Stage {
 
     /// Its objects of a kind.
     pub fn objects<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Objects<'_> {
-        let request = core::Request::new(K::url_path(&(), Some(&self.namespace)));
+        self.at::<K>(Some(&self.namespace))
+    }
+
+    /// The cluster's objects of a kind that has no namespaces. Other scripts have theirs among them.
+    pub fn of_the_cluster<K: Resource<DynamicType = (), Scope = ClusterResourceScope>>(&self) -> Objects<'_> {
+        self.at::<K>(None)
+    }
+
+    fn at<K: Resource<DynamicType = ()>>(&self, namespace: Option<&str>) -> Objects<'_> {
+        let request = core::Request::new(K::url_path(&(), namespace));
         let (api_version, kind) = (K::api_version(&()).into_owned(), K::kind(&()).into_owned());
         Objects { stage: self, request, api_version, kind }
     }
@@ -57,6 +66,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Its code.
+    pub const fn code(&self) -> u16 {
+        self.code
+    }
+
     /// Its code, and its reason when it refuses, must be these, as in `409 Conflict`. Gives the body.
     #[track_caller]
     pub fn is(self, expected: &str) -> Value {
@@ -114,6 +128,12 @@ impl Objects<'_> {
     /// A merge patch.
     pub async fn merge(&self, name: &str, patch: &Value) -> Answer {
         self.send(self.request.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await
+    }
+
+    /// A merge patch of the status, for a version.
+    pub async fn merge_status(&self, name: &str, version: &str, status: &Value) -> Answer {
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
+        self.send(self.request.patch_subresource("status", name, &PatchParams::default(), &Patch::Merge(&patch))).await
     }
 
     /// A merge patch whose answer is the metadata.

@@ -44,13 +44,13 @@ pub fn unsound(run: &Run, budget: Budget, lasting: &[&str]) -> Vec<String> {
             wrong.push(format!("{} is orphaned", name(object)));
         }
         let kind = object["kind"].as_str().unwrap();
-        // The pods of a StatefulSet are meant to stay.
-        let stays = lasting.contains(&kind) || object["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet";
-        if !stays && owners.is_some() {
+        // The pods of a StatefulSet are meant to stay. One that never stops is not our business.
+        let member = object["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet";
+        if !lasting.contains(&kind) && !member && owners.is_some() {
             wrong.push(format!("{} is left over", name(object)));
         }
         // A namespace goes when everything in it has gone.
-        if kind != "Namespace" && !object["metadata"]["deletionTimestamp"].is_null() {
+        if kind != "Namespace" && !member && !object["metadata"]["deletionTimestamp"].is_null() {
             wrong.push(format!("{} cannot go", name(object)));
         }
     }

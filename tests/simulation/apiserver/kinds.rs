@@ -1,5 +1,14 @@
 //! The kinds that are served. A controller that needs another one adds a line here.
 
+/// Where the objects of a kind are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In namespaces.
+    Namespace,
+    /// In the cluster.
+    Cluster,
+}
+
 /// One kind.
 #[derive(Debug)]
 pub struct Kind {
@@ -11,8 +20,8 @@ pub struct Kind {
     pub name: &'static str,
     /// Name in URLs.
     pub plural: &'static str,
-    /// Whether its objects are in namespaces.
-    pub namespaced: bool,
+    /// Where its objects are.
+    pub scope: Scope,
     /// Whether status is written through the subresource only.
     pub has_status: bool,
     /// Whether `metadata.generation` counts the changes of the spec.
@@ -26,7 +35,7 @@ const PLAIN: Kind = Kind {
     version: "v1",
     name: "",
     plural: "",
-    namespaced: true,
+    scope: Scope::Namespace,
     has_status: false,
     counts_generations: false,
     frozen_spec: false,
@@ -62,11 +71,11 @@ pub static KINDS: [Kind; 11] = [
         counts_generations: true,
         ..PLAIN
     },
-    Kind { name: "Namespace", plural: "namespaces", namespaced: false, ..PLAIN },
+    Kind { name: "Namespace", plural: "namespaces", scope: Scope::Cluster, ..PLAIN },
     Kind { name: "Pod", plural: "pods", has_status: true, ..PLAIN },
     Kind { name: "PersistentVolumeClaim", plural: "persistentvolumeclaims", has_status: true, ..PLAIN },
-    Kind { name: "PersistentVolume", plural: "persistentvolumes", namespaced: false, has_status: true, ..PLAIN },
-    Kind { group: "storage.k8s.io", name: "StorageClass", plural: "storageclasses", namespaced: false, ..PLAIN },
+    Kind { name: "PersistentVolume", plural: "persistentvolumes", scope: Scope::Cluster, has_status: true, ..PLAIN },
+    Kind { group: "storage.k8s.io", name: "StorageClass", plural: "storageclasses", scope: Scope::Cluster, ..PLAIN },
     Kind { group: "coordination.k8s.io", name: "Lease", plural: "leases", ..PLAIN },
     Kind { group: "events.k8s.io", name: "Event", plural: "events", ..PLAIN },
 ];

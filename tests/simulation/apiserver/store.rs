@@ -3,7 +3,7 @@
 use super::apply;
 use super::defaults;
 use super::deletion::{self, DeleteOptions, finalizers, is_held};
-use super::kinds::Kind;
+use super::kinds::{Kind, Scope};
 use super::object::Object;
 use super::refusal::Refusal;
 use super::validate::{validate, validate_change, validate_namespace};
@@ -190,7 +190,7 @@ impl Store {
     pub fn create(&mut self, kind: &'static Kind, namespace: &str, mut object: Value) -> Result<Arc<Object>, Refusal> {
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.name);
-        if kind.namespaced {
+        if kind.scope == Scope::Namespace {
             object["metadata"]["namespace"] = json!(namespace);
         }
         let key = Key::of(&object);

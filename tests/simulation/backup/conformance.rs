@@ -6,11 +6,11 @@ mod scripts;
 use super::whole::turn;
 use crate::apiserver::{ApiServer, Store};
 use crate::clock::{Clock, in_paused_time};
-use crate::world::NAMESPACE;
 use crate::world::agent::Volume;
 use crate::world::cluster::{self, Behaviour, Cluster};
 use crate::world::database::Database;
 use crate::world::pods::Stuck;
+use crate::world::{NAMESPACE, members, provisioner};
 use graph_backup_operator::api::Reason;
 use scripts::{REPORT, Script, Stage, Task};
 use std::sync::{Arc, Mutex};
@@ -38,7 +38,10 @@ fn play(script: Script) {
         let world = cluster::Script { inspections, ..cluster::Script::default() };
         let volume = Arc::new(Mutex::new(Volume::default()));
         let cluster = Cluster::new(clock, world, Database::new(&[]), volume);
-        let past = (Store::new(clock), Vec::new());
+        let mut store = Store::new(clock);
+        // As the test cluster has it.
+        provisioner::create_class(&mut store, members::CLASS, true, true);
+        let past = (store, Vec::new());
         let server = ApiServer::new(clock, past, Box::new(|_| None), |_| false, Box::new(|_| Vec::new()));
         turn(clock, server.clone(), cluster);
         script(&Stage::new(server.client(0), NAMESPACE)).await;

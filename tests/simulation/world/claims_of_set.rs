@@ -71,8 +71,8 @@ pub fn are_stale(store: &Store, set: &Value, ordinal: i64) -> bool {
 }
 
 /// Makes the claims of a pod go with the pod, with the StatefulSet, or with none of them.
-pub fn own(store: &mut Store, set: &Value, ordinal: i64, pod: Option<&Value>) {
-    let Some(pod) = pod.map(|pod| &pod["metadata"]) else { return };
+pub fn own(store: &mut Store, set: &Value, ordinal: i64, pod: &Value) {
+    let pod = &pod["metadata"];
     let (scaled, deleted) = (is_deleted(set, "whenScaled"), is_deleted(set, "whenDeleted"));
     let meta = &set["metadata"];
     let condemned = !super::stateful_set::wanted(set).contains(&ordinal);

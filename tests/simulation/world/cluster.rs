@@ -39,12 +39,16 @@ enum What {
 
 #[derive(Clone, Debug)]
 enum Deed {
-    Job { key: Key, uid: String, what: What },
+    Job {
+        key: Key,
+        uid: String,
+        what: What,
+    },
     People(Act),
     MidRun,
     Garbage,
     NodeBack(Key),
-    /// The controllers of volumes and of StatefulSets look at everything, and the kubelets at their pods.
+    /// The controllers look at every volume, claim and StatefulSet, and the kubelets at their pods.
     Controllers,
     Pod(Want),
 }

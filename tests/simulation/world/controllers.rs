@@ -1,4 +1,4 @@
-//! The controllers of Kubernetes that care for volumes, claims and StatefulSets, and the kubelets of their pods.
+//! The controllers of Kubernetes that care for every volume, claim and StatefulSet, and the kubelets of their pods.
 //!
 //! They look at everything there is, a second after anything of it has changed, until nothing is left to do. So the
 //! operator sees every state in between, as it does when the real ones lag behind.
@@ -19,6 +19,8 @@ const ROUNDS_MAX: usize = 200;
 pub fn watch(store: &Store, changed: &Value) -> bool {
     match changed["kind"].as_str() {
         Some("StatefulSet" | "PersistentVolume" | "StorageClass") => true,
+        // Those of a StatefulSet that is gone have to go, too.
+        Some("Pod") if changed["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet" => true,
         Some("PersistentVolumeClaim" | "Pod") => {
             store.list("StatefulSet").next().is_some() || store.list("StorageClass").next().is_some()
         }

@@ -1,7 +1,7 @@
-//! The scheduler and the kubelets: of pods that no Job made, and of the pods of Jobs as far as their claims hold them up.
+//! The scheduler and the kubelets, for pods that no Job made. Those of Jobs are only held up here, by their claims.
 //!
-//! A pod that restarts never ends well after a moment; any other one runs on. It is ready at once, unless it is a member
-//! of the database, or has a probe that runs `false`.
+//! A pod that restarts never ends well after a moment; any other one runs on. It is ready at once, unless it is a
+//! member of the database, has a probe that ends with `false`, or has a readiness gate that nobody opens.
 
 use super::controllers::{keys, text};
 use super::database::Database;
@@ -107,6 +107,11 @@ fn next(store: &mut Store, database: &Database, key: &Key, manners: Manners) -> 
         "Running" if member.is_some() && !is_ready(&pod) && annotations[HANGS].is_null() => {
             Some((Moment::Join, MEMBER_SECONDS))
         }
+        "Running" if member.is_none() && may_be_ready(&pod) != is_ready(&pod) => {
+            let ready = condition("Ready", may_be_ready(&pod));
+            store.change(key, |pod| set_condition(&mut pod["status"]["conditions"], ready)).unwrap();
+            None
+        }
         "Running" | "Succeeded" | "Failed" => None,
         _ => Some((Moment::Start, 1)),
     }
@@ -122,8 +127,7 @@ pub fn go_on(store: &mut Store, want: &Want, database: &Database, manners: Manne
     match want.moment {
         Moment::Gone => set(&let_go),
         Moment::Start if !going => {
-            let probe = &pod["spec"]["containers"][0]["readinessProbe"]["exec"]["command"];
-            let ready = member.is_none() && *probe != json!(["false"]);
+            let ready = member.is_none() && may_be_ready(&pod);
             set(&|pod| pod["status"] = status("Running", ready));
         }
         Moment::End if !going => set(&|pod| pod["status"] = status("Succeeded", false)),
@@ -144,8 +148,31 @@ pub fn go_on(store: &mut Store, want: &Want, database: &Database, manners: Manne
 }
 
 fn status(phase: &str, ready: bool) -> Value {
-    let condition = |kind: &str, holds: bool| json!({"type": kind, "status": if holds { "True" } else { "False" }});
     json!({"phase": phase, "conditions": [condition("PodScheduled", true), condition("Ready", ready)]})
+}
+
+fn condition(kind: &str, holds: bool) -> Value {
+    json!({"type": kind, "status": if holds { "True" } else { "False" }})
+}
+
+fn set_condition(conditions: &mut Value, condition: Value) {
+    let conditions = conditions.as_array_mut().unwrap();
+    match conditions.iter_mut().find(|other| other["type"] == condition["type"]) {
+        Some(other) => *other = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// Whether the probe of a pod succeeds and its readiness gates are open.
+fn may_be_ready(pod: &Value) -> bool {
+    let probe = &pod["spec"]["containers"][0]["readinessProbe"]["exec"]["command"];
+    let fails = probe.as_array().and_then(|words| words.last()).is_some_and(|word| word == "false");
+    let conditions = pod["status"]["conditions"].as_array();
+    let is_open = |gate: &Value| {
+        let open = |it: &Value| it["type"] == gate["conditionType"] && it["status"] == "True";
+        conditions.is_some_and(|conditions| conditions.iter().any(open))
+    };
+    !fails && pod["spec"]["readinessGates"].as_array().into_iter().flatten().all(is_open)
 }
 
 /// Whether the pod of a Job is there and its containers may start: its claims are bound, and in reach of one node.
@@ -159,55 +186,68 @@ pub fn may_start(store: &mut Store, key: &Key) -> bool {
     false
 }
 
-/// Why a pod gets no node.
-enum Unplaced {
-    /// A claim, or the nodes that its volumes can be reached from.
-    Because(String),
-    /// Its volumes are being made.
-    NotYet,
+/// What the scheduler makes of a pod.
+enum Place {
+    /// It runs there.
+    On(String),
+    /// No node takes it: because of a claim, or of the nodes that its volumes can be reached from.
+    Nowhere(String),
+    /// Nowhere yet: these claims wait to learn the node.
+    Later(String, Vec<Key>),
 }
 
+/// Gives a pod a node, if its claims are bound. Until then, each that waits for a pod learns the node.
 fn schedule(store: &mut Store, pod: &Value) -> bool {
-    let placed = place(store, pod);
-    let scheduled = |pod: &mut Value| match &placed {
-        Ok(node) => {
-            pod["spec"]["nodeName"] = json!(node);
-            pod["status"] = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]});
-            if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
-                annotations.remove(WAITS);
+    match place(store, pod) {
+        Place::On(node) => {
+            let scheduled = |pod: &mut Value| {
+                pod["spec"]["nodeName"] = json!(node);
+                pod["status"] = json!({"phase": "Pending", "conditions": [condition("PodScheduled", true)]});
+                if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
+                    annotations.remove(WAITS);
+                }
+            };
+            store.change(&Key::of(pod), scheduled).unwrap();
+            return true;
+        }
+        Place::Nowhere(why) => {
+            let message = format!("0/{NODES} nodes are available: {why}");
+            let no = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
+            let refused = |pod: &mut Value| pod["status"] = json!({"phase": "Pending", "conditions": [no]});
+            store.change(&Key::of(pod), refused).unwrap();
+        }
+        Place::Later(node, claims) => {
+            for key in &claims {
+                let learn = |claim: &mut Value| claim["metadata"]["annotations"][SELECTED_NODE] = json!(node);
+                store.change(key, learn).unwrap();
             }
         }
-        Err(Unplaced::Because(why)) => {
-            let no = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why});
-            pod["status"] = json!({"phase": "Pending", "conditions": [no]});
-        }
-        Err(Unplaced::NotYet) => {}
-    };
-    store.change(&Key::of(pod), scheduled).unwrap();
-    placed.is_ok()
+    }
+    false
 }
 
-/// The node of a pod, once its claims are bound. Until then, each that waits for a pod learns the node.
-fn place(store: &mut Store, pod: &Value) -> Result<String, Unplaced> {
-    let because = |why: String| Err(Unplaced::Because(format!("0/{NODES} nodes are available: {why}")));
+fn place(store: &Store, pod: &Value) -> Place {
     let mut node = wish(pod).map(str::to_owned);
     let mut unbound = Vec::new();
+    // Without classes, claims hold up nobody.
     let with_volumes = store.list("StorageClass").next().is_some();
     for name in claims(pod).filter(|_| with_volumes) {
         let namespace = text(&pod["metadata"]["namespace"]);
         let key = claim_key(namespace, name);
         let Some(claim) = store.get(&key) else {
-            return because(format!("persistentvolumeclaim {name:?} not found"));
+            return Place::Nowhere(format!("persistentvolumeclaim {name:?} not found"));
         };
         if !claim["metadata"]["deletionTimestamp"].is_null() {
-            return because(format!("persistentvolumeclaim {name:?} is being deleted"));
+            return Place::Nowhere(format!("persistentvolumeclaim {name:?} is being deleted"));
         }
         let Some(volume) = volume_of(store, namespace, name) else {
             if claim["status"]["phase"] == "Lost" {
-                return because(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume"));
+                return Place::Nowhere(format!(
+                    "persistentvolumeclaim {name:?} bound to non-existent persistentvolume"
+                ));
             }
             if !provisioner::is_delayed(store, claim) || !text(&claim["spec"]["volumeName"]).is_empty() {
-                return because("pod has unbound immediate PersistentVolumeClaims".to_owned());
+                return Place::Nowhere("pod has unbound immediate PersistentVolumeClaims".to_owned());
             }
             unbound.push(key);
             continue;
@@ -215,14 +255,11 @@ fn place(store: &mut Store, pod: &Value) -> Result<String, Unplaced> {
         if let Some(only) = node_of(&volume)
             && node.get_or_insert_with(|| only.to_owned()) != only
         {
-            return because("node(s) didn't match PersistentVolume's node affinity".to_owned());
+            return Place::Nowhere("node(s) didn't match PersistentVolume's node affinity".to_owned());
         }
     }
     let node = node.unwrap_or_else(|| home(pod));
-    for key in &unbound {
-        store.change(key, |claim| claim["metadata"]["annotations"][SELECTED_NODE] = json!(node)).unwrap();
-    }
-    if unbound.is_empty() { Ok(node) } else { Err(Unplaced::NotYet) }
+    if unbound.is_empty() { Place::On(node) } else { Place::Later(node, unbound) }
 }
 
 /// The node that a pod wants.

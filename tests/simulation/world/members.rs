@@ -5,7 +5,7 @@ use super::controllers::{settle, text};
 use super::database::{Database, STORE};
 use super::ensemble::Data;
 use super::volumes::{claim_key, volume_of};
-use super::{NAMESPACE, claims_of_set, kubelet, provisioner};
+use super::{NAMESPACE, kubelet, provisioner};
 use crate::apiserver::{Key, Kind, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -99,13 +99,13 @@ pub fn register(store: &Store, database: &Database) {
     });
 }
 
-/// What an agent that copies the last member sees of its store: how often it was started, while it does not run.
+/// What an agent that copies the last member sees of its store: how often it was started again, while it does not run.
 /// Without the StatefulSet no member runs.
 pub fn source(store: &Store) -> Source {
     let Some(set) = store.get(&key()) else { return Some(0) };
     let members: i64 = text(&set["metadata"]["annotations"][MEMBERS]).parse().ok()?;
     let pod = Key { kind: "Pod", namespace: NAMESPACE.to_owned(), name: format!("{NAME}-{}", members - 1) };
-    store.get(&pod).is_none().then(|| i64::from(store.births(&pod)))
+    store.get(&pod).is_none().then(|| i64::from(store.births(&pod)) - 1)
 }
 
 /// Whoever's cluster lacks a member has a record that puts it back.
@@ -125,9 +125,4 @@ pub fn broken(store: &Store) -> Option<String> {
         1 => Some("a member is stopped and nothing tells who starts it".to_owned()),
         _ => Some(format!("{replicas} replicas instead of {wanted}")),
     }
-}
-
-/// Name of the claim of a member.
-pub fn claim_of(set: &Value, ordinal: i64) -> String {
-    claims_of_set::names(set, ordinal).swap_remove(0).1
 }

@@ -1,5 +1,5 @@
-//! The world around the controllers, for every kind: the cluster with its Jobs and pods, volumes and StatefulSets, the
-//! members of the database, the volume of the points and the agent that writes to it.
+//! The world around the controllers, for every kind: the cluster with its Jobs, pods and volumes, the StatefulSet of the
+//! database and its members, the volume of the points and the agent that writes to it.
 
 pub mod agent;
 mod claims_of_set;
@@ -13,6 +13,7 @@ pub mod pods;
 pub mod provisioner;
 mod script;
 mod stateful_set;
+mod swap;
 pub mod volumes;
 
 /// Namespace of all objects.

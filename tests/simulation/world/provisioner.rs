@@ -1,5 +1,5 @@
-//! How volumes come and go: the provisioner of the classes, what becomes of a volume whose claim is gone, and what holds
-//! a claim or a volume that was deleted.
+//! How volumes come and go: the provisioner of the classes, what becomes of a volume whose claim is gone, and what
+//! holds a claim or a volume that was deleted.
 
 use super::controllers::{keys, text};
 use super::database::Database;
@@ -90,7 +90,6 @@ pub fn deletes(volume: &Value) -> bool {
 pub fn reclaim(store: &mut Store, database: &Database, volume: &Value) {
     let key = Key::of(volume);
     match volume["status"]["phase"].as_str() {
-        Some("Failed") => {}
         Some("Released") if deletes(volume) => {
             if volume["metadata"]["deletionTimestamp"].is_null() {
                 database.erase(text(&volume["metadata"]["uid"]));
@@ -101,16 +100,14 @@ pub fn reclaim(store: &mut Store, database: &Database, volume: &Value) {
             // Nobody knows how to.
             set_phase(store, &key, "Failed");
         }
-        Some("Released") => {}
+        Some("Released" | "Failed") => {}
         _ => set_phase(store, &key, "Released"),
     }
 }
 
-/// Lets go of the claims that were deleted and that no pod uses, and of the volumes that were deleted and are not bound.
+/// Lets go of what was deleted: claims that no pod uses, and volumes that are not bound.
 pub fn protect(store: &mut Store) {
-    for (kind, finalizer) in
-        [("PersistentVolumeClaim", CLAIM_PROTECTION), ("PersistentVolume", VOLUME_PROTECTION)]
-    {
+    for (kind, finalizer) in [("PersistentVolumeClaim", CLAIM_PROTECTION), ("PersistentVolume", VOLUME_PROTECTION)] {
         for key in keys(store, kind) {
             let object = store.get(&key).unwrap();
             let going = !object["metadata"]["deletionTimestamp"].is_null();

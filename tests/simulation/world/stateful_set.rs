@@ -82,7 +82,7 @@ fn work(store: &mut Store, set: &Value) {
     let pods = pods_of(store, set);
     let condemned: Vec<_> = pods.iter().rev().filter(|(ordinal, _)| !wanted(set).contains(ordinal)).collect();
     for (ordinal, pod) in &condemned {
-        claims::own(store, set, *ordinal, Some(pod));
+        claims::own(store, set, *ordinal, pod);
     }
     // Only the first pod that is not ready may go without being ready.
     let unhealthy = condemned.iter().rev().find(|(_, pod)| !is_healthy(pod)).map(|(ordinal, _)| *ordinal);
@@ -129,7 +129,7 @@ fn look_at(store: &mut Store, set: &Value, ordinal: i64, ordered: bool) -> Then 
                 return Then::Stop;
             }
             let pod = store.create(Kind::named("Pod"), &key.namespace, pod_of(set, ordinal)).unwrap();
-            claims::own(store, set, ordinal, Some(&pod));
+            claims::own(store, set, ordinal, &pod);
             if ordered {
                 return Then::Wait;
             }
@@ -155,7 +155,7 @@ fn look_at(store: &mut Store, set: &Value, ordinal: i64, ordered: bool) -> Then 
     if ordered && (is_going(&pod) || !is_ready(&pod)) {
         return Then::Wait;
     }
-    claims::own(store, set, ordinal, Some(&pod));
+    claims::own(store, set, ordinal, &pod);
     Then::GoOn
 }
 
