@@ -1,5 +1,5 @@
-//! The world around the controllers, for every kind: the cluster with its Jobs, pods and volumes, the StatefulSet of the
-//! database and its members, the volume of the points and the agent that writes to it.
+//! The world around the controllers, for every kind: the cluster with its Jobs, pods and volumes, the StatefulSet of
+//! the database and its members, the volume of the points and the agent that writes to it.
 
 pub mod agent;
 mod claims_of_set;
