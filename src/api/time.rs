@@ -1,4 +1,4 @@
-//! Time at the Kubernetes boundary: `chrono` everywhere in our code, `jiff` only where the Kubernetes types require it.
+//! Time at the Kubernetes boundary: `chrono` in our code, `jiff` where the Kubernetes types require it.
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

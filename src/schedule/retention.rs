@@ -1,8 +1,8 @@
 //! Retention: which points of a schedule stay, which go, and the rule that keeps each one. Pure: it reads no clock and
 //! does no I/O.
 
-use chrono::{DateTime, Datelike, IsoWeek, NaiveDate, Offset, TimeZone, Utc};
-use chrono_tz::Tz;
+use super::slots::Zone;
+use chrono::{DateTime, Datelike, IsoWeek, NaiveDate, TimeDelta, Utc};
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
@@ -205,7 +205,7 @@ impl Plan {
 
 /// Decides about every candidate. Days, weeks, months and years are those of `zone`. A point from the future counts as
 /// newest: a wrong clock must not cost a point.
-pub fn plan(policy: &Policy, zone: Tz, candidates: &[Candidate], now: DateTime<Utc>) -> Plan {
+pub fn plan(policy: &Policy, zone: &Zone, candidates: &[Candidate], now: DateTime<Utc>) -> Plan {
     let mut sorted: Vec<_> = candidates.iter().collect();
     sorted.sort_unstable_by(|a, b| newest_first(a, b));
     let mut selection = Selection::new(policy, zone, now);
@@ -230,10 +230,10 @@ fn newest_first(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// The calendar day of a moment in a zone. At the ends of the calendar, where the zone has no date any more, it is the
 /// day in UTC.
-fn day_in(zone: Tz, moment: DateTime<Utc>) -> NaiveDate {
+fn day_in(zone: &Zone, moment: DateTime<Utc>) -> NaiveDate {
     let utc = moment.naive_utc();
-    let offset = zone.offset_from_utc_datetime(&utc).fix();
-    utc.checked_add_offset(offset).unwrap_or(utc).date()
+    let offset = TimeDelta::seconds(zone.offset_at(moment.timestamp()));
+    utc.checked_add_signed(offset).unwrap_or(utc).date()
 }
 
 /// The periods of one length that have a place.
@@ -258,7 +258,7 @@ impl<P: Eq + Hash> Places<P> {
 /// What the policy keeps of points that come newest first.
 struct Selection<'a> {
     policy: &'a Policy,
-    zone: Tz,
+    zone: &'a Zone,
     now: DateTime<Utc>,
     /// Number of good points so far.
     good: u32,
@@ -269,7 +269,7 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn new(policy: &'a Policy, zone: Tz, now: DateTime<Utc>) -> Self {
+    fn new(policy: &'a Policy, zone: &'a Zone, now: DateTime<Utc>) -> Self {
         Self {
             policy,
             zone,

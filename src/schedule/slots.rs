@@ -13,8 +13,7 @@
 //! If it is skipped, the slot is the first instant after the gap, and all skipped times of one gap share this slot. If
 //! it is repeated, the slot is the first of its instants.
 
-use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use croner::CronComponent;
 use croner::parser::{CronParser, Seconds, Year};
 use std::iter;
@@ -24,12 +23,9 @@ mod text;
 mod zone;
 
 pub use text::ExpressionError;
-pub use zone::{ZoneError, parse_zone};
+pub use zone::{TZDATA_VERSION, Zone, ZoneError, parse_zone};
 
 use text::{FIELDS, check_field, fields_of, not_valid};
-
-/// The release of the time zone database in this binary.
-pub const TZDATA_VERSION: &str = chrono_tz::IANA_TZDB_VERSION;
 
 const DAY: i64 = 86_400;
 /// Longer than any jump of local time. The largest, at the date line, is shorter than 26 hours.
@@ -111,7 +107,7 @@ impl Expression {
     }
 
     /// The first slot after `after`; none if none comes in the next 41 years.
-    pub fn next(&self, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn next(&self, zone: &Zone, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut at = after.timestamp();
         let last = at + SEARCH;
         while at < last {
@@ -124,7 +120,7 @@ impl Expression {
             }
             // From `until` on, no change of the clocks leads back to local times before this one, and none leads to a
             // match from farther away than `NEAR`.
-            let local = at + offset_at(zone, at);
+            let local = at + zone.offset_at(at);
             let ahead = self.first(&(local..local + SEARCH))? - local;
             at = until.max(at + ahead - NEAR);
         }
@@ -132,7 +128,7 @@ impl Expression {
     }
 
     /// The newest slot after `after` and not after `until`, with the number of slots there.
-    pub fn newest(&self, zone: Tz, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<Passed> {
+    pub fn newest(&self, zone: &Zone, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<Passed> {
         let (mut count, mut newest) = (0, None);
         for stretch in self.stretches(zone, after.timestamp(), until.timestamp()) {
             count += u64::from(stretch.late.is_some()) + self.count(&stretch.local);
@@ -142,10 +138,10 @@ impl Expression {
     }
 
     /// The stretches of local time between two instants, the second included.
-    fn stretches(&self, zone: Tz, after: i64, until: i64) -> impl Iterator<Item = Stretch> {
+    fn stretches(&self, zone: &Zone, after: i64, until: i64) -> impl Iterator<Item = Stretch> {
         // Local times that come again after `after` have been there before this.
         let mut begin = if after < until { after - NEAR } else { until + 1 };
-        let mut seen = begin + offset_at(zone, begin);
+        let mut seen = begin + zone.offset_at(begin);
         iter::from_fn(move || {
             while begin <= until {
                 let (offset, end) = stretch_at(zone, begin, until + 1);
@@ -311,24 +307,19 @@ fn join(date: NaiveDate, minute: u32) -> i64 {
     i64::from(date.to_epoch_days()) * DAY + i64::from(minute) * 60
 }
 
-fn offset_at(zone: Tz, at: i64) -> i64 {
-    let utc = DateTime::from_timestamp(at, 0);
-    utc.map_or(0, |utc| zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc().into())
-}
-
 /// The offset at an instant, and the instant at which it ends: `last` if it does not end before.
-fn stretch_at(zone: Tz, begin: i64, last: i64) -> (i64, i64) {
-    let offset = offset_at(zone, begin);
+fn stretch_at(zone: &Zone, begin: i64, last: i64) -> (i64, i64) {
+    let offset = zone.offset_at(begin);
     let mut same = begin;
     while same < last {
         let mut other = last.min(same + STRIDE);
-        if offset_at(zone, other) == offset {
+        if zone.offset_at(other) == offset {
             same = other;
             continue;
         }
         while same + 1 < other {
             let middle = same.midpoint(other);
-            *(if offset_at(zone, middle) == offset { &mut same } else { &mut other }) = middle;
+            *(if zone.offset_at(middle) == offset { &mut same } else { &mut other }) = middle;
         }
         return (offset, other);
     }

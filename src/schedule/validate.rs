@@ -1,7 +1,7 @@
 //! From the specification as stored to one that cannot be wrong. Pure.
 
 use super::retention::Policy;
-use super::slots::{Expression, ExpressionError, ZoneError, parse_zone};
+use super::slots::{Expression, ExpressionError, Zone, ZoneError, parse_zone};
 use crate::api::names::{APPROVE_PLAN_ANNOTATION, BACKUP_NOW_ANNOTATION, TAKE_OVER_ANNOTATION};
 use crate::api::{
     BackupSchedule, BackupTemplate, BackupType, ConcurrencyPolicy, Deadlines, DeletionPolicy, Drill, DrillVerification,
@@ -9,7 +9,6 @@ use crate::api::{
 };
 use crate::backup::validate::{InvalidBackup, validate as validate_backup};
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 use std::time::Duration;
@@ -69,7 +68,7 @@ pub struct ValidSchedule {
     /// When incremental backups are due.
     pub incremental: Option<Timetable>,
     /// The zone of both.
-    pub zone: Tz,
+    pub zone: Zone,
     /// From a slot to its backup.
     pub jitter: Duration,
     /// How late a backup may start.

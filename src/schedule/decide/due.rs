@@ -168,8 +168,9 @@ fn requested(schedule: &ValidSchedule, status: &mut BackupScheduleStatus) -> Opt
 fn at_slot(schedule: &ValidSchedule, status: &BackupScheduleStatus, slot: Slot, until: DateTime<Utc>) -> Due {
     let is_full = slot.backup_type == BackupType::Full;
     let incremental = schedule.incremental.as_ref().filter(|_| is_full);
-    let shared = incremental
-        .and_then(|timetable| timetable.expression.newest(schedule.zone, slot.time - TimeDelta::seconds(1), slot.time));
+    let shared = incremental.and_then(|timetable| {
+        timetable.expression.newest(&schedule.zone, slot.time - TimeDelta::seconds(1), slot.time)
+    });
     Due {
         name: slot_backup(&schedule.owner.name, slot.time),
         backup_type: slot.backup_type,

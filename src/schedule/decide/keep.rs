@@ -55,7 +55,7 @@ pub fn retain(
         return removal;
     };
     let candidates = candidates(schedule, status, world);
-    let plan = plan(&rules.policy, schedule.zone, &candidates, world.server_time.map_or(now, |time| time.min(now)));
+    let plan = plan(&rules.policy, &schedule.zone, &candidates, world.server_time.map_or(now, |time| time.min(now)));
     let going = going.map(|child| child.name.as_str());
     let is_ahead = world.server_time.is_some_and(|time| now - time > CLOCKS_APART);
     let planned = Planned { rules, plan: &plan, candidates: &candidates, going, is_ahead };
@@ -103,7 +103,7 @@ pub fn has_expired(
     if rules.policy.max_age.is_none() || !world.children.iter().any(is_old) {
         return false;
     }
-    let plan = plan(&rules.policy, schedule.zone, &candidates(schedule, status, world), now);
+    let plan = plan(&rules.policy, &schedule.zone, &candidates(schedule, status, world), now);
     plan.prune.iter().any(|pruned| pruned.why == Why::OlderThanMaxAge)
 }
 

@@ -32,7 +32,7 @@ fn count_edited(schedule: &ValidSchedule, status: &mut BackupScheduleStatus, now
             return None;
         }
         let expression = Expression::parse(&known.schedule).ok()?;
-        expression.newest(parse_zone(&known.time_zone).ok()?, decided(known).max(now - LOOK_BACK), now)
+        expression.newest(&parse_zone(&known.time_zone).ok()?, decided(known).max(now - LOOK_BACK), now)
     });
     for missed in missed.into_iter().flatten() {
         skip(status, Reason::ScheduleChanged, missed.count, missed.slot);
@@ -130,7 +130,7 @@ pub fn newest(
 ) -> Option<Passed> {
     // Looking back costs time that grows with the years.
     let after = decided(timing).max(until - LOOK_BACK);
-    timetable.expression.newest(schedule.zone, after, until)
+    timetable.expression.newest(&schedule.zone, after, until)
 }
 
 /// Slots up to this time are decided on.
@@ -148,7 +148,7 @@ pub fn timing_of(status: &mut BackupScheduleStatus, backup_type: BackupType) -> 
 
 /// The next slot of an expression.
 pub fn next(schedule: &ValidSchedule, timetable: &Timetable, timing: &TimingStatus) -> Option<DateTime<Utc>> {
-    timetable.expression.next(schedule.zone, decided(timing))
+    timetable.expression.next(&schedule.zone, decided(timing))
 }
 
 /// The next slots whose time, with jitter, has not come. Where both expressions have one, it is a full backup's.
@@ -162,7 +162,7 @@ fn next_slots(schedule: &ValidSchedule, status: &BackupScheduleStatus, now: Date
         let (Some(timetable), Some(timing)) = (timetable, timing) else { continue };
         let mut after = decided(timing).max(due);
         for _ in 0..SHOWN {
-            let Some(time) = timetable.expression.next(schedule.zone, after) else { break };
+            let Some(time) = timetable.expression.next(&schedule.zone, after) else { break };
             slots.push(Slot { time, backup_type });
             after = time;
         }

@@ -1,7 +1,8 @@
 mod reference;
 
 use super::*;
-use chrono_tz::{America, Asia, Europe, Pacific};
+use crate::schedule::slots::parse_zone;
+use chrono_tz::{America, Asia, Europe, Pacific, Tz};
 use std::collections::BTreeSet;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -12,6 +13,11 @@ fn at(time: &str) -> DateTime<Utc> {
 
 fn point(name: &str, data_from: DateTime<Utc>, standing: Standing) -> Candidate {
     Candidate { name: name.into(), uid: format!("uid of {name}"), data_from, standing }
+}
+
+/// The plan in a zone. What the tests compare it with takes local times from `chrono_tz` itself, and the plan does not.
+fn plan(policy: &Policy, zone: Tz, candidates: &[Candidate], now: DateTime<Utc>) -> Plan {
+    super::plan(policy, &parse_zone(zone.name()).unwrap(), candidates, now)
 }
 
 /// Points of the schedule, each with its moment as its name.

@@ -1,6 +1,6 @@
 use super::*;
 use chrono::{Days, Months, NaiveDateTime, TimeDelta};
-use chrono_tz::TZ_VARIANTS;
+use chrono_tz::Tz;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -16,8 +16,14 @@ fn at(text: &str) -> DateTime<Utc> {
     NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M").unwrap().and_utc()
 }
 
+/// A zone as the product has it. The tests take local times from `chrono_tz`, which has a database and code of its own.
+fn zone(named: Tz) -> Zone {
+    parse_zone(named.name()).unwrap()
+}
+
 /// All slots of an interval, from `next`; `newest` must agree.
-fn between(expression: &Expression, zone: Tz, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+fn between(expression: &Expression, named: Tz, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    let zone = &zone(named);
     let slots: Vec<_> = iter::successors(expression.next(zone, after), |slot| expression.next(zone, *slot))
         .take_while(|slot| *slot <= until)
         .collect();
@@ -90,7 +96,7 @@ const CHANGES: &[Row] = &[
 #[test]
 fn where_the_clocks_change() {
     for &(text, zone, after, until, expected) in CHANGES {
-        let zone = parse_zone(zone).unwrap();
+        let zone: Tz = zone.parse().unwrap();
         let slots = between(&parsed(text), zone, at(after), at(until));
         let local: Vec<_> =
             slots.iter().map(|slot| slot.with_timezone(&zone).format("%d %H:%M%z").to_string()).collect();
@@ -142,15 +148,15 @@ fn fields_name_times() {
     ];
     for &(text, expected) in rows {
         let expression = parsed(text);
-        let first = expression.next(Tz::UTC, at("2027-01-01 00:00"));
-        let slots = iter::successors(first, |slot| expression.next(Tz::UTC, *slot)).take(expected.len());
+        let first = expression.next(&zone(Tz::UTC), at("2027-01-01 00:00"));
+        let slots = iter::successors(first, |slot| expression.next(&zone(Tz::UTC), *slot)).take(expected.len());
         let slots: Vec<_> = slots.map(|slot| slot.format("%m-%d %H:%M").to_string()).collect();
         assert_eq!(slots, expected, "{text}");
     }
     assert_eq!(parsed("@weekly"), parsed("0 0 * * SUN"));
     assert_ne!(parsed("@weekly"), parsed("0 0 * * 1"));
     // The seventh minutes of an hour end with 56.
-    assert_eq!(parsed("*/7 * * * *").next(Tz::UTC, at("2027-01-01 00:56")), Some(at("2027-01-01 01:00")));
+    assert_eq!(parsed("*/7 * * * *").next(&zone(Tz::UTC), at("2027-01-01 00:56")), Some(at("2027-01-01 01:00")));
 }
 
 #[test]
@@ -239,13 +245,13 @@ fn dates_that_never_come_are_refused() {
         assert!(matches!(Expression::parse(text), Err(ExpressionError::Never { .. })), "{text}");
     }
     for text in ["0 0 29 2 *", "0 0 31 2-3 *", "0 0 31 2 1", "0 0 */31 2 *", "0 0 29-31 2 *"] {
-        assert!(parsed(text).next(Tz::UTC, at("2026-01-01 00:00")).is_some(), "{text}");
+        assert!(parsed(text).next(&zone(Tz::UTC), at("2026-01-01 00:00")).is_some(), "{text}");
     }
 }
 
 #[test]
 fn rare_dates_are_found() {
-    let next = |text: &str, after: &str| parsed(text).next(Tz::Europe__Berlin, at(after)).unwrap().to_string();
+    let next = |text: &str, after: &str| parsed(text).next(&zone(Tz::Europe__Berlin), at(after)).unwrap().to_string();
     assert_eq!(next("0 0 29 2 *", "2096-03-01 00:00"), "2104-02-28 23:00:00 UTC");
     assert_eq!(next("0 0 29 2 *", "2026-03-01 00:00"), "2028-02-28 23:00:00 UTC");
     // A leap day on a weekday that both fields name: on a Sunday, across 2100.
@@ -255,26 +261,26 @@ fn rare_dates_are_found() {
 #[test]
 fn an_interval_excludes_its_beginning_and_includes_its_end() {
     let (daily, noon) = (parsed("0 12 * * *"), at("2026-06-10 12:00"));
-    let passed = |after, until| daily.newest(Tz::UTC, after, until);
+    let passed = |after, until| daily.newest(&zone(Tz::UTC), after, until);
     let day = TimeDelta::days(1);
     assert_eq!(passed(noon - day, noon), Some(Passed { slot: noon, count: 1 }));
     assert_eq!(passed(noon - day, noon - TimeDelta::nanoseconds(1)), None);
     assert_eq!(passed(noon - day - TimeDelta::nanoseconds(1), noon), Some(Passed { slot: noon, count: 2 }));
     assert_eq!(passed(noon, noon), None);
     assert_eq!(passed(noon + day, noon - day), None);
-    assert_eq!(daily.next(Tz::UTC, noon - TimeDelta::nanoseconds(1)), Some(noon));
-    assert_eq!(daily.next(Tz::UTC, noon), Some(noon + day));
+    assert_eq!(daily.next(&zone(Tz::UTC), noon - TimeDelta::nanoseconds(1)), Some(noon));
+    assert_eq!(daily.next(&zone(Tz::UTC), noon), Some(noon + day));
     let (start, end) = (at("2023-06-10 12:00"), at("2026-06-10 12:00"));
     let minutes = (end - start).num_minutes().unsigned_abs();
-    for zone in [Tz::Europe__Berlin, Tz::Pacific__Apia, Tz::Australia__Lord_Howe] {
-        assert_eq!(parsed("* * * * *").newest(zone, start, end), Some(Passed { slot: end, count: minutes }));
+    for named in [Tz::Europe__Berlin, Tz::Pacific__Apia, Tz::Australia__Lord_Howe] {
+        assert_eq!(parsed("* * * * *").newest(&zone(named), start, end), Some(Passed { slot: end, count: minutes }));
     }
 }
 
 #[test]
 fn the_ends_of_the_calendar_have_no_slots() {
     let minutely = parsed("* * * * *");
-    for zone in [Tz::UTC, Tz::Europe__Berlin, Tz::Pacific__Apia] {
+    for zone in &[Tz::UTC, Tz::Europe__Berlin, Tz::Pacific__Apia].map(zone) {
         assert_eq!(minutely.next(zone, DateTime::<Utc>::MAX_UTC), None);
         let _ = minutely.next(zone, DateTime::<Utc>::MIN_UTC);
         let _ = parsed("0 3 29 2 *").next(zone, DateTime::<Utc>::MAX_UTC - TimeDelta::days(400));
@@ -291,44 +297,15 @@ fn offsets_in_seconds_are_borne() {
     assert_eq!(slots, ["06 00:44:30", "07 00:44:30", "08 00:00:00"]);
 }
 
-#[test]
-fn a_zone_has_its_name_in_the_database() {
-    for name in ["Europe/Berlin", "Europe/Kiev", "Europe/Kyiv", "Asia/Calcutta", "UTC", "Etc/UTC", "Etc/GMT+3"] {
-        assert_eq!(parse_zone(name).unwrap().name(), name);
-    }
-    let rows = [
-        ("", "the time zone is empty; name one such as 'Europe/Berlin' or 'Etc/UTC'"),
-        ("europe/berlin", "there is no time zone 'europe/berlin'; write 'Europe/Berlin'"),
-        (" Europe/Berlin", "there is no time zone ' Europe/Berlin'; write 'Europe/Berlin'"),
-        ("America/New York", "there is no time zone 'America/New York'; write 'America/New_York'"),
-        ("Berlin", "there is no time zone 'Berlin'; write 'Europe/Berlin'"),
-        ("utc", "there is no time zone 'utc'; write 'UTC'"),
-        ("CEST", "'CEST' is an abbreviation, not a time zone; name the zone of a place, such as 'Europe/Berlin'"),
-        (
-            "+02:00",
-            "there is no time zone '+02:00'; name one of the IANA database, such as 'Europe/Berlin' or 'Etc/UTC'",
-        ),
-        ("Local", "there is no time zone 'Local'; name one of the IANA database, such as 'Europe/Berlin' or 'Etc/UTC'"),
-    ];
-    for (name, expected) in rows {
-        assert_eq!(parse_zone(name).unwrap_err().to_string(), expected);
-    }
-    assert!(parse_zone(&"x".repeat(10_000)).unwrap_err().to_string().len() < 200);
-    for (short, zone) in zone::COMMON {
-        assert!(short.parse::<Tz>().is_err() && zone.parse::<Tz>().is_ok(), "{short}");
-    }
-    assert_eq!(TZDATA_VERSION.len(), "2025b".len());
-}
-
 /// What the steps through time rest on: a later release of the database could break it.
 #[test]
 fn no_zone_returns_to_an_offset_at_once_or_jumps_far() {
     let (start, end) = (at("1990-01-01 00:00").timestamp(), at("2060-01-01 00:00").timestamp());
-    for zone in TZ_VARIANTS {
-        let mut changed = (i64::MIN, 0, offset_at(zone, start));
+    for zone in zone::names().map(|name| parse_zone(name).unwrap()) {
+        let mut changed = (i64::MIN, 0, zone.offset_at(start));
         for now in (start..end).step_by(86_400) {
             let (since, before, offset) = changed;
-            let current = offset_at(zone, now);
+            let current = zone.offset_at(now);
             if current != offset {
                 assert!(current != before || now > since.saturating_add(STRIDE + DAY), "{zone} {now}");
                 assert!((current - offset).abs() < NEAR, "{zone} {now}");
@@ -424,8 +401,12 @@ fn place() -> impl Strategy<Value = (Tz, i64)> {
     let near =
         (prop::sample::select(changes.to_vec()), -2 * DAY..DAY / 4).prop_map(|((zone, at), less)| (zone, at + less));
     let zones: Vec<_> = changes.iter().map(|(zone, _)| *zone).collect();
+    // The databases of the two libraries are of different releases, and differ about Morocco from September 2026 on.
+    let agreed = at("2026-08-01 00:00").timestamp();
+    let same = move |(zone, start)| (zone, if zone == Tz::Africa__Casablanca { start % agreed } else { start });
     let anywhere =
-        (prop::sample::select(zones), at("1975-01-01 00:00").timestamp()..at("2050-01-01 00:00").timestamp());
+        (prop::sample::select(zones), at("1975-01-01 00:00").timestamp()..at("2050-01-01 00:00").timestamp())
+            .prop_map(same);
     prop_oneof![3 => near, 1 => anywhere]
 }
 
@@ -478,7 +459,7 @@ proptest! {
         let first = after.date_naive() + Days::new(1);
         let midnight = first.and_hms_opt(0, 0, 0).unwrap().and_utc() - TimeDelta::seconds(1);
         let walked = first.iter_days().take_while(|day| *day <= end).find(|day| meant.names_day(*day));
-        let next = Expression::parse(&meant.text).ok().and_then(|expression| expression.next(Tz::UTC, midnight));
+        let next = Expression::parse(&meant.text).ok().and_then(|expression| expression.next(&zone(Tz::UTC), midnight));
         let time = |day: NaiveDate| day.and_hms_opt(*meant.values[1].first()?, *meant.values[0].first()?, 0);
         prop_assert_eq!(next, walked.and_then(time).map(|time| time.and_utc()), "{}", meant.text);
     }

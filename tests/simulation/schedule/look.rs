@@ -120,7 +120,7 @@ pub fn accounts(run: &Run, end: DateTime<Utc>) -> Vec<String> {
     let mut due = 0;
     for expression in [full, incremental].into_iter().flatten() {
         let mut after = created;
-        while let Some(slot) = expression.next(zone, after).filter(|slot| *slot <= end) {
+        while let Some(slot) = expression.next(&zone, after).filter(|slot| *slot <= end) {
             *slots.entry(slot).or_insert(0) += 1;
             due += 1;
             after = slot;

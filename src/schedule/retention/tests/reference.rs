@@ -1,8 +1,8 @@
 //! The plan against one that is made in another way, over points and policies of every kind, and over a year.
 
 use super::*;
-use chrono::{Days, TimeDelta};
-use chrono_tz::{America, Asia, Australia, Europe, Pacific};
+use chrono::{Days, TimeZone};
+use chrono_tz::Australia;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
