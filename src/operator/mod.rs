@@ -1,6 +1,7 @@
 //! The process: arguments, leadership, health, metrics, shutdown.
 
 mod arguments;
+mod client;
 mod crd;
 mod http;
 mod leadership;

@@ -2,6 +2,7 @@
 
 use super::OperatorArguments;
 use super::arguments::MixedScope;
+use super::client::{calling, watching};
 use super::crd;
 use super::http::{Readiness, Told, serve};
 use super::leadership::{Leadership, Leading};
@@ -55,12 +56,10 @@ pub enum RunError {
 
 /// Runs the operator until a signal ends it.
 pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
-    let mut config = Config::infer().await?;
-    // Every call has its own limit and every failed pass its own back-off; retries below would hide both.
-    config.default_retry = false;
-    let client = Client::try_from(config)?;
-    let scopes = arguments.scopes()?;
+    let config = Config::infer().await?;
+    let client = calling(&config)?;
     let told = Told::default();
+    let watches = Watches::new(watching(&config)?, arguments.scopes()?, Arc::clone(&told.watches));
     told.readiness.waits_for("the API server");
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {
@@ -68,7 +67,7 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
         tracing::info!("told to end");
     };
     let http = serve(arguments.listen, told.clone());
-    let work = lead_and_work(client, arguments, scopes, told, stop);
+    let work = lead_and_work(client, arguments, watches, told, stop);
     match future::select(Box::pin(http), Box::pin(work)).await {
         Either::Left((served, _)) => Ok(served?),
         Either::Right((worked, _)) => worked,
@@ -78,24 +77,24 @@ pub async fn run(arguments: OperatorArguments) -> Result<(), RunError> {
 async fn lead_and_work(
     client: Client,
     arguments: OperatorArguments,
-    scopes: Vec<Scope>,
+    watches: Watches,
     told: Told,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     let mut leadership = Leadership::new(client.clone(), &arguments.namespace, arguments.name.clone());
     let stop = Box::pin(stop);
     let start = async {
-        wait_for_kind::<GraphBackup>(&client, &scopes, &told.readiness).await;
-        wait_for_kind::<BackupSchedule>(&client, &scopes, &told.readiness).await;
+        wait_for_kind::<GraphBackup>(&client, watches.scopes(), &told.readiness).await;
+        wait_for_kind::<BackupSchedule>(&client, watches.scopes(), &told.readiness).await;
         wait_for_crd(&client, &told.readiness).await;
         told.readiness.ready();
         leadership.acquire().await;
     };
     let Either::Right(((), stop)) = future::select(stop, Box::pin(start)).await else { return Ok(()) };
-    tracing::info!(?scopes, "leading");
+    tracing::info!(scopes = ?watches.scopes(), "leading");
     told.metrics.leads(true);
     let (end, _) = watch::channel(false);
-    let mut controllers = Box::pin(work(client, arguments, scopes, &told, leadership.leading(), end.subscribe()));
+    let mut controllers = Box::pin(work(client, arguments, watches, &told, leadership.leading(), end.subscribe()));
     let held = Box::pin(leadership.hold());
     let outcome = tokio::select! {
         () = stop => Ok(()),
@@ -117,7 +116,7 @@ async fn lead_and_work(
 async fn work(
     client: Client,
     arguments: OperatorArguments,
-    scopes: Vec<Scope>,
+    watches: Watches,
     told: &Told,
     leading: Leading,
     end: watch::Receiver<bool>,
@@ -138,7 +137,7 @@ async fn work(
         pace: Arc::default(),
     };
     let context = {
-        let (client, metrics, points) = (client.clone(), Arc::clone(&told.metrics), Arc::clone(&backups.store));
+        let (client, metrics, points) = (client, Arc::clone(&told.metrics), Arc::clone(&backups.store));
         let (limit, network) = (Arc::clone(&backups.limit), Network::default());
         move |namespace: &str| Context {
             client: client.clone(),
@@ -154,7 +153,6 @@ async fn work(
             limit: Arc::clone(&limit),
         }
     };
-    let watches = Watches::new(client, scopes, Arc::clone(&told.watches));
     let shutdown = || {
         let mut end = end.clone();
         async move {
