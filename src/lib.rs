@@ -11,6 +11,7 @@
 //! - [`members`]: stopping and starting the members of a StatefulSet.
 //! - [`backup`]: the `GraphBackup` controller.
 //! - [`schedule`]: the `BackupSchedule` controller.
+//! - [`restore`]: the `Restore` controller.
 //! - [`operator`]: the process: leadership, health, shutdown.
 
 pub mod agent;
@@ -21,4 +22,5 @@ pub mod controller;
 pub mod discovery;
 pub mod members;
 pub mod operator;
+pub mod restore;
 pub mod schedule;

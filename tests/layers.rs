@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// What each part of the crate may use, besides itself.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("api", &[]),
     ("discovery", &["api"]),
     ("contract", &["api", "discovery"]),
@@ -15,7 +15,8 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("members", &["api", "discovery", "controller"]),
     ("backup", &["api", "discovery", "contract", "controller", "members"]),
     ("schedule", &["api", "contract", "controller", "backup"]),
-    ("operator", &["api", "discovery", "controller", "backup", "schedule"]),
+    ("restore", &["api", "discovery", "contract", "controller", "members", "backup"]),
+    ("operator", &["api", "discovery", "controller", "backup", "schedule", "restore"]),
 ];
 
 /// Longest file, lines without its unit tests.

@@ -103,6 +103,15 @@ fn every_field_of_a_backup_is_in_its_field_guide() {
     require_explained("docs/graphbackup.md", &names);
 }
 
+#[test]
+fn every_field_of_a_restore_is_in_its_field_guide() {
+    let mut names = BTreeSet::new();
+    fields(&kinds()[2]["spec"], &mut names);
+    fields(&kinds()[2]["status"], &mut names);
+    assert!(names.contains("keepOriginalFor") && names.contains("claimUid"), "{names:?}");
+    require_explained("docs/restore.md", &names);
+}
+
 /// What is below a field of the template is what it is in a backup, so that the page of that kind explains it.
 #[test]
 fn every_field_of_a_schedule_is_in_its_field_guide() {

@@ -19,6 +19,7 @@ mod full;
 mod incremental;
 mod index;
 mod lost;
+mod restore;
 mod restored;
 mod rights;
 mod schedule;

@@ -6,12 +6,14 @@ mod bandwidth;
 pub mod condition;
 mod crds;
 mod graph_backup;
+mod journal;
 mod mastership;
 pub mod names;
 mod owner;
 mod parts;
 mod point;
 mod reason;
+mod restore;
 mod schedule_status;
 mod seed;
 mod store_id;
@@ -28,11 +30,16 @@ pub use graph_backup::{
     BackupType, Cold, DeletionPolicy, GraphBackup, GraphBackupSpec, GraphBackupStatus, IfMaster, Method, Phase,
     Verification,
 };
+pub use journal::{ClaimRecord, Journal, MemberRecord, SurveyRecord, VolumeRecord, VolumeRole};
 pub use mastership::{Endpoint, Incarnation, Mastership, MastershipToken, Movement, ProbeMark};
 pub use owner::{Kind, Owner};
 pub use parts::{Deadlines, PodTemplate, Retry, Source, Target, Tool, Workload};
 pub use point::{Boot, CopiedBy, Parent, Point};
 pub use reason::{Reason, Remedy};
+pub use restore::{
+    Approval, Cause, Direction, Downtime, OnFailure, Restore, RestoreDeadlines, RestoreFrom, RestoreInto, RestorePhase,
+    RestorePlan, RestorePoint, RestoreSpec, RestoreStatus, RestoreStep,
+};
 pub use schedule_status::{
     Approved, BackupNow, BackupScheduleStatus, Capacity, DrillResult, DrillStatus, Failures, Keeps, LastPoint, Removes,
     RetentionStatus, RunningDrill, SchedulePhase, Skipped, Slot, TimingStatus,

@@ -36,6 +36,25 @@ pub const APPROVE_PLAN_ANNOTATION: &str = "graphbackup.dev/approve-plan";
 /// Annotation of a schedule: UIDs of earlier schedules, separated by commas, whose backups are its own from now on.
 pub const TAKE_OVER_ANNOTATION: &str = "graphbackup.dev/take-over";
 
+/// Annotation of a restore, with any value while it runs, and with the hash of its plan afterwards: put the original
+/// volumes back.
+pub const ROLL_BACK_ANNOTATION: &str = "graphbackup.dev/roll-back";
+/// Label that holds the name of the `Restore` that a Job, a pod or a claim belongs to.
+pub const RESTORE_LABEL: &str = "graphbackup.dev/restore";
+/// Label that holds the UID of that `Restore`.
+pub const RESTORE_UID_LABEL: &str = "graphbackup.dev/restore-uid";
+/// Annotation of a volume of a restore: `<namespace>/<name>` of the `Restore`.
+pub const RESTORE_ANNOTATION: &str = "graphbackup.dev/restore";
+/// Annotation of a volume or a claim of a restore: UID of the `Restore`.
+pub const RESTORE_UID_ANNOTATION: &str = "graphbackup.dev/restore-uid";
+/// Annotation of a volume or a claim of a restore: `original`, `staged` or `stray`.
+pub const VOLUME_ROLE_ANNOTATION: &str = "graphbackup.dev/volume-role";
+/// Annotation of a volume or a claim of a restore: the claim of the member whose volume it is or was.
+pub const ORIGINAL_CLAIM_ANNOTATION: &str = "graphbackup.dev/original-claim";
+/// Annotation of a claim of a restore, set when its volume has been pointed at it: the volume controller looks at a
+/// claim that has changed at once, and at one that waits every 15 seconds.
+pub const POINTED_AT_ANNOTATION: &str = "graphbackup.dev/pointed-at";
+
 /// First eight characters of a UID, which distinguish an object from an earlier one of the same name.
 fn short(uid: &str) -> &str {
     uid.get(..8).unwrap_or(uid)
@@ -85,6 +104,12 @@ pub fn point(name: &str, uid: &str, created: DateTime<Utc>) -> String {
 /// Name of the Job of a restore drill: at most 58 characters for names of at most 38.
 pub fn drill_job(schedule: &str, uid: &str, slot: DateTime<Utc>) -> String {
     format!("{schedule}-{}-d{}", uid.get(..5).unwrap_or(uid), slot.format("%Y%m%d%H%M"))
+}
+
+/// Name of a Job of a restore for the member with this ordinal: at most 63 characters for names of at most 48, and for
+/// longer ones the name is cut. `letter` tells the tasks apart.
+pub fn restore_job(restore: &str, uid: &str, letter: char, ordinal: i32) -> String {
+    format!("{}-{}-{letter}{ordinal}", restore.get(..45).unwrap_or(restore), short(uid))
 }
 
 /// Name of the backup that a schedule takes for a slot: at most 52 characters for names of at most 38. The suffix has

@@ -12,17 +12,20 @@ pub enum Kind {
     GraphBackup,
     /// [`BackupSchedule`](super::BackupSchedule).
     BackupSchedule,
+    /// [`Restore`](super::Restore).
+    Restore,
 }
 
 impl Kind {
     /// All of them.
-    const ALL: [Self; 2] = [Self::GraphBackup, Self::BackupSchedule];
+    const ALL: [Self; 3] = [Self::GraphBackup, Self::BackupSchedule, Self::Restore];
 
     /// As the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::GraphBackup => "GraphBackup",
             Self::BackupSchedule => "BackupSchedule",
+            Self::Restore => "Restore",
         }
     }
 
@@ -31,6 +34,7 @@ impl Kind {
         match self {
             Self::GraphBackup => "graphbackups",
             Self::BackupSchedule => "backupschedules",
+            Self::Restore => "restores",
         }
     }
 

@@ -269,6 +269,42 @@ reasons! {
     PointExists => Act,
 
     // Restores.
+    /// The plan waits for the approval of a person.
+    WaitingForApproval => Act,
+    /// New volumes are being written while the database serves.
+    Staging => Retry,
+    /// All members are being stopped.
+    StoppingMembers => Retry,
+    /// The volumes are being exchanged.
+    Swapping => Retry,
+    /// The first member starts with the restored store.
+    StartingMembers => Retry,
+    /// The operator waits until every member serves the restored store.
+    Proving => Retry,
+    /// Every member serves the restored store.
+    Restored => Retry,
+    /// The original volumes are being put back.
+    RollingBack => Act,
+    /// The original volumes serve again.
+    RolledBack => Act,
+    /// Somebody asked for the original volumes, or deleted the `Restore`.
+    CalledOff => Act,
+    /// Members could not join a cluster that starts from the point.
+    PointNotSeedable => Act,
+    /// A member that is not of the StatefulSet is registered with the cluster.
+    StoreIdInUse => Act,
+    /// The volume of a member cannot be exchanged.
+    VolumeUnfit => Act,
+    /// A claim does not go, because a pod or a foreign finalizer keeps it.
+    ClaimHeld => Act,
+    /// The API server refuses a claim.
+    ClaimRefused => Act,
+    /// The API server refuses to read or to change a volume.
+    VolumeRefused => Act,
+    /// A volume of the restore is gone, or is another one.
+    VolumeLost => Act,
+    /// Another member is master than the one that has the restored store.
+    SeedNotMaster => Act,
     /// The store's folder on a member's volume, or a folder that it is in, is a link or no folder.
     StorePathUnfit => Act,
     /// A member's volume holds something besides the store that no copy can hold, such as a device.

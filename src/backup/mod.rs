@@ -12,7 +12,7 @@ pub mod event;
 pub mod finalizers;
 pub mod foreign;
 pub mod known;
-mod lock_holder;
+pub mod lock_holder;
 mod log;
 pub mod observe;
 pub mod points;

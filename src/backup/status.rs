@@ -335,7 +335,7 @@ pub fn success(point: &Published, uid: &str) -> (Reason, String) {
 }
 
 /// A size for people: three significant digits at most, binary units.
-fn human_size(bytes: u64) -> String {
+pub fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["Ki", "Mi", "Gi", "Ti", "Pi"];
     if bytes < 1024 {
         return bytes.to_string();

@@ -230,7 +230,7 @@ impl<T: Part> Parts<T> {
             Some((Kind::GraphBackup, owner)) => {
                 self.backups.store.get(&owner).is_some_and(|known| known.has_stopped_member())
             }
-            Some((Kind::BackupSchedule, _)) | None => false,
+            Some((Kind::BackupSchedule | Kind::Restore, _)) | None => false,
         }
     }
 
@@ -238,7 +238,8 @@ impl<T: Part> Parts<T> {
         match (Self::owner(key, part), &self.backups.listener) {
             (Some((Kind::GraphBackup, owner)), _) => self.backups.trigger(owner, after),
             (Some((Kind::BackupSchedule, owner)), Some(listener)) => listener.part_changed(owner, after),
-            (Some((Kind::BackupSchedule, _)), None) | (None, _) => {}
+            // A restore looks at its Jobs itself, every few seconds while it works.
+            (Some((Kind::Restore, _)) | None, _) | (Some((Kind::BackupSchedule, _)), None) => {}
         }
     }
 }

@@ -4,14 +4,19 @@
 //! Each effect can be repeated: a crash between two of them leaves a state in which the same list, or the next one, is
 //! decided again.
 
+mod effect;
 mod objects;
+mod volumes;
 #[cfg(test)]
 mod words;
 
+pub use effect::{Effect, OtherObject, ScaleTo};
+pub use volumes::VolumePatch;
+
 use super::call::{CallError, call};
 use super::job::JobRef;
-use super::lock::{ClusterLocks, HeldLock};
-use crate::api::{Kind, Owner, StoreId};
+use super::lock::ClusterLocks;
+use crate::api::Owner;
 use chrono::{DateTime, Utc};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -26,124 +31,6 @@ use std::fmt::Debug;
 
 /// Field manager of status writes.
 const STATUS_MANAGER: &str = "graph-backup-operator-status";
-
-/// One write, or a check right before one. `R` says what a refusal means to the controller.
-///
-/// A refusal of an effect that carries no such meaning is an error, and the pass is repeated with backoff. The
-/// exceptions are named at the effects that they belong to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect<R> {
-    /// Fail with [`CallError::Conflict`] unless the object is as it was read.
-    RequireUnchanged,
-    /// Take the lock of a cluster.
-    TakeLock {
-        /// Identity of the cluster's store.
-        store: StoreId,
-        /// What it means that another object has it; that object is named in the words of the refusal.
-        held: R,
-    },
-    /// Delete every lock that the object holds. A refusal is logged: a lost right must not keep a verdict from the
-    /// object, and whoever needs the lock next finds it abandoned.
-    ReleaseLocks,
-    /// Delete a lock that another object left behind.
-    DeleteLock(HeldLock),
-    /// Create an Event; its name makes a second one impossible. A refusal is logged: a quota must not keep a verdict
-    /// from the object.
-    CreateEvent(Box<Event>),
-    /// Write the whole status by server-side apply, if the object is as it was read.
-    RecordStatus(Value),
-    /// Write the whole status over one that somebody else wrote, if the object is as it was read. Fields that are
-    /// `null` go: server-side apply would leave them.
-    ReplaceStatus(Value),
-    /// Write the finalizers, if the object is as it was read.
-    SetFinalizers(Vec<String>),
-    /// Create a Job. One of this name that exists is left for the next pass to judge.
-    CreateJob {
-        /// The Job.
-        job: Box<Job>,
-        /// What a refusal means.
-        refusal: Option<R>,
-    },
-    /// Delete a Job, if it is still that one.
-    DeleteJob(JobRef),
-    /// Create another object of ours.
-    CreateObject {
-        /// Its kind.
-        kind: Kind,
-        /// The object.
-        object: Box<Value>,
-        /// What it means that an object of this name exists.
-        exists: R,
-        /// What a refusal means.
-        refusal: R,
-    },
-    /// Delete another object of ours, if it is still that one.
-    DeleteObject {
-        /// The object.
-        object: OtherObject,
-        /// What a refusal means.
-        refusal: R,
-    },
-    /// Write a part of the status of another object of ours that only this controller writes, if it is still that object.
-    /// A refusal is logged: what is recorded there stands on the subject as well.
-    RecordOn {
-        /// The object.
-        object: OtherObject,
-        /// The part.
-        status: Value,
-    },
-    /// Change the metadata of another object of ours, if it is as it was read, and delete it as it is then. One that has
-    /// changed is left for the next pass.
-    MarkAndDelete {
-        /// The object.
-        object: OtherObject,
-        /// Merge patch.
-        mark: Value,
-        /// What a refusal means.
-        refusal: R,
-    },
-    /// Change the metadata of another object of ours, if it is as it was read. One that has changed is left for the next
-    /// pass.
-    ChangeMetadata {
-        /// The object.
-        object: OtherObject,
-        /// Merge patch.
-        change: Value,
-        /// What a refusal means.
-        refusal: R,
-    },
-    /// Set the replicas of a StatefulSet, if it is still as it was read.
-    Scale {
-        /// How many.
-        to: ScaleTo,
-        /// What a refusal means.
-        refusal: Option<R>,
-    },
-}
-
-/// Another object in the namespace of the subject, as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherObject {
-    /// Kind.
-    pub kind: Kind,
-    /// Name.
-    pub name: String,
-    /// UID.
-    pub uid: String,
-    /// `metadata.resourceVersion`, where the object must not have changed since.
-    pub resource_version: Option<String>,
-}
-
-/// A number of replicas, for a StatefulSet as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScaleTo {
-    /// Name of the StatefulSet, in the namespace of the object.
-    pub stateful_set: String,
-    /// `spec.replicas`.
-    pub replicas: i32,
-    /// `metadata.resourceVersion` of the StatefulSet: scaling fails when it has changed since.
-    pub resource_version: String,
-}
 
 /// Why a list of effects was not executed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -280,6 +167,21 @@ where
             }
             Effect::DeleteObject { object, refusal } => {
                 return meaning(self.delete_object(&object).await.map_err(Into::into), Some(refusal));
+            }
+            Effect::CreateClaim { claim, refusal } => {
+                return meaning(self.create_claim(&claim).await.map_err(Into::into), Some(refusal));
+            }
+            Effect::DeleteClaim { name, uid, refusal } => {
+                return meaning(self.delete_claim(&name, &uid).await.map_err(Into::into), Some(refusal));
+            }
+            Effect::MarkClaim { name, uid, refusal } => {
+                return meaning(self.mark_claim(&name, &uid).await.map_err(Into::into), Some(refusal));
+            }
+            Effect::ChangeVolume { volume, refusal } => {
+                return meaning(self.change_volume(&volume).await.map_err(Into::into), Some(refusal));
+            }
+            Effect::DeletePod { name, uid, refusal } => {
+                return meaning(self.delete_pod(&name, &uid).await.map_err(Into::into), Some(refusal));
             }
             Effect::RecordOn { object, status } => self.record_on(&object, &status).await?,
             Effect::MarkAndDelete { object, mark, refusal } => {

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_foreign_lease_is_held_by_nobody_we_know() {
         for identity in
-            ["", "pod-7", "a/b/c", "GraphBackup/a/b", "GraphBackup/a/b/", "GraphBackup/a/b/c/d", "Restore/a/b/c"]
+            ["", "pod-7", "a/b/c", "GraphBackup/a/b", "GraphBackup/a/b/", "GraphBackup/a/b/c/d", "Rollback/a/b/c"]
         {
             assert_eq!(parse_holder(identity), None, "{identity:?}");
         }

@@ -104,6 +104,12 @@ pub fn pod_spec(wanted: &PodTemplate, init: Vec<Container>, main: Container, vol
     }
 }
 
+/// The group that owns what a pod with this template writes to a volume.
+pub fn volume_group(wanted: &PodTemplate) -> i64 {
+    let security = pod_security(wanted.security_context.clone().unwrap_or_default());
+    security.fs_group.unwrap_or(DEFAULT_ID)
+}
+
 /// Each field that the user sets stands; the others follow PodSecurity `restricted`.
 fn pod_security(wanted: PodSecurityContext) -> PodSecurityContext {
     let user = wanted.run_as_user.unwrap_or(DEFAULT_ID);

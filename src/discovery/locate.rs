@@ -1,7 +1,7 @@
 //! Finding the master in what an ensemble says: reading and judging, no connection of its own.
 
 use super::{
-    DiscoveryError, Located, Registered,
+    ClusterView, DiscoveryError, Located, Registered,
     ensemble::{Ensemble, EnsembleError, Znode},
     znode::{self, Pointer, ZnodeError},
 };
@@ -46,18 +46,23 @@ pub async fn members(
 ) -> Result<Vec<Registered>, DiscoveryError> {
     let look_up = LookUp::new(ensemble, servers, cluster_name);
     ensemble.sync().await.map_err(|error| look_up.failed(error))?;
-    let folder = format!("{}/ha-servers", look_up.cluster().await?.store_id.root_path());
-    let mut members = Vec::new();
-    for name in look_up.children(&folder).await?.unwrap_or_default() {
-        // Beside a member's own znode there may be one about its JMX address.
-        let Ok(id) = name.parse() else { continue };
-        let path = format!("{folder}/{name}");
-        let Some(server) = look_up.znode(&path).await? else { continue };
-        let member = znode::member(&path, &server.data).map_err(unreadable)?;
-        members.push(Registered { id, endpoint: member.endpoint() });
-    }
-    members.sort_unstable_by_key(|member| member.id);
-    Ok(members)
+    let cluster = look_up.cluster().await?;
+    look_up.registered(&cluster.store_id.root_path()).await
+}
+
+/// The cluster, whether it has a master or not. A member whose znode cannot be read is an error.
+pub async fn cluster(
+    ensemble: &dyn Ensemble,
+    servers: &str,
+    cluster_name: Option<&str>,
+) -> Result<ClusterView, DiscoveryError> {
+    let look_up = LookUp::new(ensemble, servers, cluster_name);
+    ensemble.sync().await.map_err(|error| look_up.failed(error))?;
+    let store_id = look_up.cluster().await?.store_id;
+    let root = store_id.root_path();
+    let members = look_up.registered(&root).await?;
+    let rebound = look_up.znode(&format!("{root}/master-rebound")).await?.map(|rebound| rebound.modified);
+    Ok(ClusterView { store_id, members, rebound })
 }
 
 /// Why one reading gave no token.
@@ -143,6 +148,22 @@ impl LookUp<'_> {
         }
         let token = token(&cluster, &claim, &election, endpoint);
         Ok(Located { store_id: cluster.store_id, mastership: Mastership::Master(token) })
+    }
+
+    /// The members that are registered below a root, by id.
+    async fn registered(&self, root: &str) -> Result<Vec<Registered>, DiscoveryError> {
+        let folder = format!("{root}/ha-servers");
+        let mut members = Vec::new();
+        for name in self.children(&folder).await?.unwrap_or_default() {
+            // Beside a member's own znode there may be one about its JMX address.
+            let Ok(id) = name.parse() else { continue };
+            let path = format!("{folder}/{name}");
+            let Some(server) = self.znode(&path).await? else { continue };
+            let member = znode::member(&path, &server.data).map_err(unreadable)?;
+            members.push(Registered { id, endpoint: member.endpoint() });
+        }
+        members.sort_unstable_by_key(|member| member.id);
+        Ok(members)
     }
 
     /// The member that `master-rebound` names, as far as it is there.

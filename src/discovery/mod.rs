@@ -15,5 +15,5 @@ pub mod zookeeper;
 
 pub use error::DiscoveryError;
 pub use locate::DEFAULT_CLUSTER_NAME;
-pub use network::{Discovery, LOOK_UP_BOUND, Located, Network, Registered};
+pub use network::{ClusterView, Discovery, LOOK_UP_BOUND, Located, Network, Registered};
 pub use source::{DEFAULT_BACKUP_PORT, DEFAULT_ZOOKEEPER_PORT, SourceUri, SourceUriError};

@@ -49,6 +49,18 @@ pub struct Registered {
     pub endpoint: Option<Endpoint>,
 }
 
+/// A cluster as ZooKeeper knows it, whether it has a master or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Identity of its store.
+    pub store_id: StoreId,
+    /// Its registered members, by id.
+    pub members: Vec<Registered>,
+    /// Transaction that last wrote `master-rebound` (mzxid), in which the master names itself. It stays when the master
+    /// goes.
+    pub rebound: Option<i64>,
+}
+
 /// Finds the database that a source names.
 pub trait Discovery: Send + Sync {
     /// The master that `source` leads to, or the member that it names.
@@ -68,6 +80,22 @@ pub trait Discovery: Send + Sync {
         source: &'a SourceUri,
         cluster_name: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<Registered>, DiscoveryError>>;
+
+    /// The cluster of an `ha://` source, whether it has a master or not. Bounded and without effect like
+    /// [`Self::locate`].
+    fn cluster<'a>(
+        &'a self,
+        source: &'a SourceUri,
+        cluster_name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ClusterView, DiscoveryError>>;
+
+    /// Transaction `id` as a member holds it; what the answers mean says [`probe::transaction`]. Bounded and without
+    /// effect like [`Self::locate`].
+    fn transaction<'a>(
+        &'a self,
+        member: &'a Endpoint,
+        id: i64,
+    ) -> BoxFuture<'a, Result<Option<Transaction>, ProbeError>>;
 }
 
 /// What is asked of an ensemble: itself, the names of its servers for messages, and the name of the cluster.
@@ -137,6 +165,35 @@ impl Discovery for Network {
                 SourceUri::Single(_) => Ok(Vec::new()),
             }
         })
+    }
+
+    fn cluster<'a>(
+        &'a self,
+        source: &'a SourceUri,
+        cluster_name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ClusterView, DiscoveryError>> {
+        Box::pin(async move {
+            match source {
+                SourceUri::Ha(servers) => {
+                    self.ask(servers, cluster_name, |ensemble, names, cluster| {
+                        locate::cluster(ensemble, names, cluster).boxed()
+                    })
+                    .await
+                }
+                SourceUri::Single(_) => {
+                    let located = self.locate(source, cluster_name).await?;
+                    Ok(ClusterView { store_id: located.store_id, members: Vec::new(), rebound: None })
+                }
+            }
+        })
+    }
+
+    fn transaction<'a>(
+        &'a self,
+        member: &'a Endpoint,
+        id: i64,
+    ) -> BoxFuture<'a, Result<Option<Transaction>, ProbeError>> {
+        Box::pin(Self::transaction(self, member, id))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The members of a StatefulSet: which one may be stopped, and how it is put back. For cold backups now, for restores
-//! later.
+//! as well.
 
 pub mod choose;
 pub mod replicas;
+pub mod workload;

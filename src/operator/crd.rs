@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 /// schemas anew at each start would cost 2 MiB of memory for as long as the process lives.
 const BACKUP_FIELDS: &str = include_str!("fields/graphbackup.txt");
 const SCHEDULE_FIELDS: &str = include_str!("fields/backupschedule.txt");
+const RESTORE_FIELDS: &str = include_str!("fields/restore.txt");
 /// Fields that a message names.
 const NAMED_MAX: usize = 5;
 
@@ -36,6 +37,8 @@ struct Schemas {
     graph_backup: Option<Schema>,
     #[serde(rename = "dev.graphbackup.v1alpha1.BackupSchedule")]
     backup_schedule: Option<Schema>,
+    #[serde(rename = "dev.graphbackup.v1alpha1.Restore")]
+    restore: Option<Schema>,
 }
 
 /// The names of the fields in a schema.
@@ -59,7 +62,9 @@ pub async fn problem(client: &Client) -> Result<Option<String>, CallError> {
     let served = call("read the OpenAPI document", served).await?;
     let schemas = served.components.schemas;
     let backups = problem_of(schemas.graph_backup.as_ref(), Kind::GraphBackup, BACKUP_FIELDS);
-    Ok(backups.or_else(|| problem_of(schemas.backup_schedule.as_ref(), Kind::BackupSchedule, SCHEDULE_FIELDS)))
+    let schedules = || problem_of(schemas.backup_schedule.as_ref(), Kind::BackupSchedule, SCHEDULE_FIELDS);
+    let restores = || problem_of(schemas.restore.as_ref(), Kind::Restore, RESTORE_FIELDS);
+    Ok(backups.or_else(schedules).or_else(restores))
 }
 
 fn problem_of(served: Option<&Schema>, kind: Kind, fields: &str) -> Option<String> {
@@ -114,7 +119,7 @@ fn has(served: &Schema, field: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{BackupSchedule, GraphBackup};
+    use crate::api::{BackupSchedule, GraphBackup, Restore};
     use kube::CustomResourceExt;
 
     /// Embedded Kubernetes types: their fields are not ours.
@@ -156,6 +161,7 @@ mod tests {
         let lists = [
             ("graphbackup", listed::<GraphBackup>(), BACKUP_FIELDS),
             ("backupschedule", listed::<BackupSchedule>(), SCHEDULE_FIELDS),
+            ("restore", listed::<Restore>(), RESTORE_FIELDS),
         ];
         if std::env::var_os("UPDATE_FIELDS").is_some() {
             for (name, listed, _) in &lists {

@@ -6,7 +6,7 @@ use super::client::{calling, watching};
 use super::crd;
 use super::http::{Readiness, Told, serve};
 use super::leadership::{Leadership, Leading};
-use crate::api::{BackupSchedule, GraphBackup};
+use crate::api::{BackupSchedule, GraphBackup, Restore};
 use crate::backup::controller::{self, Context};
 use crate::backup::watches::KnownBackups;
 use crate::controller::call::{CallError, call};
@@ -15,6 +15,8 @@ use crate::controller::pace::Pace;
 use crate::controller::store::Scope;
 use crate::controller::watch::Watches;
 use crate::discovery::Network;
+use crate::restore;
+use crate::restore::watches::KnownRestores;
 use crate::schedule;
 use crate::schedule::watches::KnownSchedules;
 use chrono::Utc;
@@ -86,6 +88,7 @@ async fn lead_and_work(
     let start = async {
         wait_for_kind::<GraphBackup>(&client, watches.scopes(), &told.readiness).await;
         wait_for_kind::<BackupSchedule>(&client, watches.scopes(), &told.readiness).await;
+        wait_for_kind::<Restore>(&client, watches.scopes(), &told.readiness).await;
         wait_for_crd(&client, &told.readiness).await;
         told.readiness.ready();
         leadership.acquire().await;
@@ -136,9 +139,11 @@ async fn work(
         metrics: Arc::clone(&told.metrics),
         pace: Arc::default(),
     };
+    let network = Network::default();
+    let restoring = restoring(&client, &arguments, &locks, &network, (&leading, told));
     let context = {
         let (client, metrics, points) = (client, Arc::clone(&told.metrics), Arc::clone(&backups.store));
-        let (limit, network) = (Arc::clone(&backups.limit), Network::default());
+        let limit = Arc::clone(&backups.limit);
         move |namespace: &str| Context {
             client: client.clone(),
             discovery: Arc::new(network.in_namespace(namespace)),
@@ -159,11 +164,34 @@ async fn work(
             let _ = end.wait_for(|ended| *ended).await;
         }
     };
-    future::join(
+    future::join3(
         controller::run(backups, &watches, context, shutdown()),
         schedule::controller::run(schedules, &watches, scheduling, shutdown()),
+        restore::controller::run(KnownRestores::default(), &watches, restoring, shutdown()),
     )
     .await;
+}
+
+/// What the passes over restores work with.
+fn restoring(
+    client: &Client,
+    arguments: &OperatorArguments,
+    locks: &ClusterLocks,
+    network: &Network,
+    (leading, told): (&Arc<dyn Fn() -> bool + Send + Sync>, &Told),
+) -> restore::controller::Context {
+    let network = network.clone();
+    restore::controller::Context {
+        client: client.clone(),
+        discovery: Arc::new(move |namespace| Arc::new(network.in_namespace(namespace))),
+        locks: locks.clone(),
+        clock: Arc::new(Utc::now),
+        operator_image: arguments.image.clone(),
+        instance: arguments.name.clone(),
+        leading: Arc::clone(leading),
+        metrics: Arc::clone(&told.metrics),
+        pace: Arc::default(),
+    }
 }
 
 /// Waits until the `CustomResourceDefinition` has every field of this version, and says what it lacks.

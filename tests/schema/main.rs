@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test says what it wants in the fewest words")]
 
 mod backup;
+mod restore;
 mod schedule;
 
 use graph_backup_operator::api;
@@ -77,9 +78,9 @@ fn walk(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
 }
 
 #[test]
-fn both_kinds_are_in_the_crds() {
+fn every_kind_is_in_the_crds() {
     let kinds: Vec<_> = schemas().into_iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds, ["GraphBackup", "BackupSchedule"]);
+    assert_eq!(kinds, ["GraphBackup", "BackupSchedule", "Restore"]);
 }
 
 /// The schema is strict where an object is written: only the two notes of the operator to itself keep fields that it

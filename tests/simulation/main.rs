@@ -13,5 +13,6 @@ mod fault;
 mod join;
 mod oracle;
 mod report;
+mod restore;
 mod schedule;
 mod world;

@@ -26,9 +26,17 @@
 - apiGroups: [graphbackup.dev]
   resources: [backupschedules]
   verbs: [patch]
+# The restores' watch, the look at the start whether the kind is there, and the live read of each pass.
+- apiGroups: [graphbackup.dev]
+  resources: [restores]
+  verbs: [get, list, watch]
+# Only `metadata.finalizers`: a restore that has begun is undone before it goes.
+- apiGroups: [graphbackup.dev]
+  resources: [restores]
+  verbs: [patch]
 # Conditions and facts: server-side apply on the status subresource.
 - apiGroups: [graphbackup.dev]
-  resources: [backupschedules/status, graphbackups/status]
+  resources: [backupschedules/status, graphbackups/status, restores/status]
   verbs: [patch]
 # One Job per attempt, question to the volume, removal of files, or restore drill: `create`, the watch that tells when it
 # changed, the live read of what became of it, and `delete` of one that passed its deadline, cannot start, or belongs to a

@@ -128,6 +128,22 @@ impl Database {
         answer["nodes"].as_u64().unwrap()
     }
 
+    /// Nodes with this marker, as each of the members counts them once it has pulled what the master has.
+    pub async fn counts(&self, marker: &str) -> Vec<u64> {
+        let expected = self.count(marker).await;
+        let mut counts = Vec::new();
+        for member in self.members().await {
+            let path = format!("/nodes/count?marker={marker}");
+            let pulled = || async {
+                let nodes = ask(&member.ip, "GET", &path).await?["nodes"].as_u64()?;
+                (nodes == expected).then_some(nodes)
+            };
+            let what = format!("{} holds {expected} nodes", member.pod);
+            counts.push(eventually(&what, Duration::from_secs(60), pulled).await);
+        }
+        counts
+    }
+
     /// Writes nodes with a marker and returns when they are committed.
     pub async fn write(&self, marker: &str, count: u64, bytes: u64) {
         let master = self.master().await;

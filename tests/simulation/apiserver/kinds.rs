@@ -42,7 +42,7 @@ const PLAIN: Kind = Kind {
 };
 
 /// Every kind that is served.
-pub static KINDS: [Kind; 11] = [
+pub static KINDS: [Kind; 12] = [
     Kind {
         group: "graphbackup.dev",
         version: "v1alpha1",
@@ -60,6 +60,16 @@ pub static KINDS: [Kind; 11] = [
         plural: "backupschedules",
         has_status: true,
         counts_generations: true,
+        ..PLAIN
+    },
+    Kind {
+        group: "graphbackup.dev",
+        version: "v1alpha1",
+        name: "Restore",
+        plural: "restores",
+        has_status: true,
+        counts_generations: true,
+        frozen_spec: true,
         ..PLAIN
     },
     Kind { group: "batch", name: "Job", plural: "jobs", has_status: true, counts_generations: true, ..PLAIN },

@@ -112,7 +112,8 @@ impl Call {
 
     /// Whether an object is among those that are listed or watched.
     pub fn selects(&self, object: &Value) -> bool {
-        let Some(selector) = self.query.get("labelSelector") else { return true };
+        let selector = self.query.get("labelSelector").filter(|selector| !selector.is_empty());
+        let Some(selector) = selector else { return true };
         selector.split(',').all(|wanted| {
             let (key, value) = wanted.split_once('=').unwrap_or_else(|| panic!("selector {wanted} is not modelled"));
             object["metadata"]["labels"].get(key).and_then(Value::as_str) == Some(value)

@@ -11,12 +11,13 @@ use crate::driver::Subject;
 use crate::fault::{Mishap, delete};
 use crate::world::database::Database;
 use futures::future::BoxFuture;
-use graph_backup_operator::api::StoreId;
+use graph_backup_operator::api::{Endpoint, StoreId};
 use graph_backup_operator::backup::controller;
 use graph_backup_operator::backup::watches::KnownBackups;
 use graph_backup_operator::controller::store::Scope;
 use graph_backup_operator::controller::watch::Watches;
-use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, Registered, SourceUri};
+use graph_backup_operator::discovery::probe::{ProbeError, Transaction};
+use graph_backup_operator::discovery::{ClusterView, Discovery, DiscoveryError, Located, Registered, SourceUri};
 use serde_json::{Value, json};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -112,6 +113,23 @@ impl Clusters {
 }
 
 impl Discovery for Clusters {
+    fn cluster<'a>(
+        &'a self,
+        source: &'a SourceUri,
+        name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ClusterView, DiscoveryError>> {
+        let database = self.of(&source.to_string());
+        Box::pin(async move { database.cluster(source, name).await })
+    }
+
+    fn transaction<'a>(
+        &'a self,
+        _member: &'a Endpoint,
+        _id: i64,
+    ) -> BoxFuture<'a, Result<Option<Transaction>, ProbeError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn members<'a>(
         &'a self,
         source: &'a SourceUri,

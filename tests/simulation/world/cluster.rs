@@ -7,6 +7,7 @@ use super::database::Database;
 use super::kubelet::{self, Moment, Want};
 use super::members;
 use super::pods;
+use super::restorer;
 pub use super::script::{Act, Behaviour, Script};
 use crate::apiserver::{ChangeType, DeleteOptions, Key, Kind, Store};
 use crate::clock::Clock;
@@ -227,6 +228,11 @@ impl Cluster {
             let first = self.first.as_deref() == job["metadata"]["uid"].as_str();
             return if first { of_first } else { Behaviour::Honest };
         }
+        match label(TASK_LABEL) {
+            "stage" => return self.script.stage,
+            "survey" | "carry" => return Behaviour::Honest,
+            _ => {}
+        }
         // The Job that reads an adopted point belongs to no attempt.
         let attempt: usize = label(ATTEMPT_LABEL).parse().unwrap_or(1);
         let again = job["metadata"]["name"].as_str().unwrap().rsplit(['i', 'a']).next().is_some_and(|number| {
@@ -305,7 +311,7 @@ impl Cluster {
         if !matches!(behaviour, Behaviour::Hangs) {
             let seconds = match job["metadata"]["labels"][TASK_LABEL].as_str() {
                 Some("inspect") => 15,
-                Some("check") => 2,
+                Some("check" | "survey" | "carry") => 2,
                 _ => self.script.tool_seconds,
             };
             self.plan_job(job, seconds, What::End);
@@ -386,6 +392,9 @@ impl Cluster {
         }
         if job["metadata"]["labels"][TASK_LABEL] == "drill" {
             return drill(job, self.clock.now());
+        }
+        if let Some(verdict) = restorer::work(store, &self.database, job, self.script.staged_store) {
+            return verdict;
         }
         let running = &self.running[job["metadata"]["uid"].as_str().unwrap()];
         running.publish(&self.database, source, volume, self.clock.now(), check)

@@ -3,7 +3,8 @@
 use super::ensemble::{Data, Ensemble};
 use futures::future::BoxFuture;
 use graph_backup_operator::api::{Endpoint, Mastership, MastershipToken, ProbeMark, StoreId};
-use graph_backup_operator::discovery::{Discovery, DiscoveryError, Located, Registered, SourceUri};
+use graph_backup_operator::discovery::probe::{ProbeError, Transaction};
+use graph_backup_operator::discovery::{ClusterView, Discovery, DiscoveryError, Located, Registered, SourceUri};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -149,6 +150,36 @@ fn endpoint(member_id: i32) -> Endpoint {
 }
 
 impl Discovery for Database {
+    fn cluster<'a>(
+        &'a self,
+        source: &'a SourceUri,
+        _cluster_name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ClusterView, DiscoveryError>> {
+        let (found, members, (_, rebound)) =
+            self.ensemble(|ensemble| (ensemble.cluster(), ensemble.members(), ensemble.rebound()));
+        let members = members.into_iter().map(|id| Registered { id, endpoint: Some(endpoint(id)) }).collect();
+        Box::pin(async move {
+            let unknown = || DiscoveryError::ClusterUnknown {
+                servers: source.to_string(),
+                cluster: "neo4j.ha".to_owned(),
+                detail: "no member is registered".to_owned(),
+            };
+            Ok(ClusterView { store_id: found.ok_or_else(unknown)?, members, rebound: Some(rebound) })
+        })
+    }
+
+    fn transaction<'a>(
+        &'a self,
+        member: &'a Endpoint,
+        id: i64,
+    ) -> BoxFuture<'a, Result<Option<Transaction>, ProbeError>> {
+        let served = (1..=3).find(|id| endpoint(*id) == *member).and_then(|id| self.served_by(id));
+        Box::pin(async move {
+            let served = served.ok_or_else(|| ProbeError::Unreachable("it does not run".to_owned()))?;
+            Ok((served.last_transaction >= id).then_some(Transaction { id, entries: Vec::new() }))
+        })
+    }
+
     fn members<'a>(
         &'a self,
         _source: &'a SourceUri,

@@ -11,6 +11,7 @@ pub mod kubelet;
 pub mod members;
 pub mod pods;
 pub mod provisioner;
+pub mod restorer;
 mod script;
 mod stateful_set;
 mod swap;

@@ -1,8 +1,9 @@
 //! What a script says about the world.
 
+use super::database::STORE;
 use super::pods::Stuck;
 use crate::apiserver::Store;
-use graph_backup_operator::api::Reason;
+use graph_backup_operator::api::{Reason, StoreId};
 use graph_backup_operator::contract::verdict::Published;
 
 /// What becomes of a Job.
@@ -58,6 +59,10 @@ pub struct Script {
     pub prune: Behaviour,
     /// The first Job of a restore drill; further ones are honest.
     pub drill: Behaviour,
+    /// The Jobs of a restore that write new volumes.
+    pub stage: Behaviour,
+    /// Store id of what they write.
+    pub staged_store: StoreId,
     /// Seconds that the tool needs.
     pub tool_seconds: u64,
     /// Whether a member that is told to stop never does.
@@ -105,6 +110,8 @@ impl Default for Script {
             inspections_again: Behaviour::Honest,
             prune: Behaviour::Honest,
             drill: Behaviour::Honest,
+            stage: Behaviour::Honest,
+            staged_store: STORE,
             tool_seconds: 15,
             member_hangs: false,
             member_stays_away: false,

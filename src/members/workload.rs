@@ -1,0 +1,54 @@
+//! The StatefulSet of the members as it was read.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt;
+
+/// A StatefulSet, as far as its members depend on it.
+#[derive(Clone, Debug)]
+pub struct SetSeen {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// `spec.ordinals.start`.
+    pub first: i32,
+    /// `status.readyReplicas`.
+    pub ready: i32,
+    /// Whether its controller has seen the newest generation and has as many pods as `replicas`.
+    pub is_settled: bool,
+    /// As it was read.
+    pub object: Box<StatefulSet>,
+}
+
+impl SetSeen {
+    /// From the object.
+    pub fn of(set: StatefulSet) -> Self {
+        let spec = set.spec.as_ref();
+        let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        let status = set.status.clone().unwrap_or_default();
+        Self {
+            name: set.name_any(),
+            uid: set.uid().unwrap_or_default(),
+            resource_version: set.resource_version().unwrap_or_default(),
+            replicas,
+            first: spec.and_then(|spec| spec.ordinals.as_ref()?.start).unwrap_or(0),
+            ready: status.ready_replicas.unwrap_or_default(),
+            is_settled: status.observed_generation >= set.metadata.generation && status.replicas == replicas,
+            object: Box::new(set),
+        }
+    }
+
+    /// Ordinals of this many members.
+    pub fn ordinals(&self, replicas: i32) -> impl Iterator<Item = i32> + use<> {
+        self.first..self.first.saturating_add(replicas)
+    }
+
+    /// Name of a member's pod.
+    pub fn pod(&self, ordinal: i32) -> String {
+        format!("{}-{ordinal}", self.name)
+    }
+}
