@@ -68,7 +68,12 @@ impl Pass<'_> {
     pub(super) fn start_all(&self, status: &mut RestoreStatus) -> Said {
         let Some(journal) = status.journal.clone() else { return no_journal() };
         if let Err(obstacle) = self.is_as_recorded(&journal, status.direction) {
-            return Said::Fail(obstacle);
+            if status.direction == Direction::Forward {
+                return Said::Fail(obstacle);
+            }
+            // Somebody has changed a claim since: the original volumes are put back again.
+            status::begin(status, RestoreStep::Swap, self.now);
+            return Said::Next;
         }
         if let Some(said) = self.scaled_to(&journal, journal.replicas, status) {
             return said;

@@ -271,3 +271,17 @@ fn claims_that_went_with_the_members_are_made_anew_to_read_from() {
     assert_eq!((reason(&play), play.data()), ("Restored", RESTORED.map(str::to_owned).to_vec()));
     keeps_originals(&play);
 }
+
+#[test]
+fn a_claim_that_somebody_exchanges_on_the_way_back_is_put_aside_again() {
+    let mut play = Play::new();
+    play.until(RestoreStep::StartFirst);
+    play.annotate(ROLL_BACK_ANNOTATION, "now");
+    play.pass(None);
+    play.until(RestoreStep::StartAll);
+    drop(play.claims.remove("data-neo4j-1"));
+    play.provision("data-neo4j-1", None, "somebody's");
+    play.until(RestoreStep::Ended);
+    assert_eq!((reason(&play), play.data()), ("RolledBack", ORIGINALS.map(str::to_owned).to_vec()));
+    assert_eq!(play.data_of("undo-stray-1-0"), "somebody's");
+}
