@@ -23,6 +23,7 @@ pub struct Metrics {
     passes: Family<Label, Counter>,
     pass_seconds: Histogram,
     backups: Family<Label, Counter>,
+    restores: Family<Label, Counter>,
     attempts_failed: Family<Label, Counter>,
     undecodable: Family<Label, Counter>,
     copied_bytes: Counter,
@@ -63,6 +64,7 @@ impl Default for Metrics {
             passes: Family::default(),
             pass_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
             backups: Family::default(),
+            restores: Family::default(),
             attempts_failed: Family::default(),
             undecodable: Family::default(),
             copied_bytes: Counter::default(),
@@ -87,6 +89,7 @@ impl Metrics {
         registry.register("reconcile_passes", "Passes over an object, by outcome", self.passes.clone());
         registry.register("reconcile_pass_seconds", "Duration of a pass", self.pass_seconds.clone());
         registry.register("backups_finished", "Backups that ended, by reason", self.backups.clone());
+        registry.register("restores_finished", "Restores that ended, by reason", self.restores.clone());
         registry.register(
             "attempts_failed",
             "Attempts that failed and may be repeated, by reason",
@@ -174,6 +177,11 @@ impl Metrics {
     pub fn pass(&self, duration: Duration, failure: Option<&'static str>) {
         self.passes.get_or_create(&[("outcome", failure.unwrap_or("ok").to_owned())]).inc();
         self.pass_seconds.observe(duration.as_secs_f64());
+    }
+
+    /// A restore has ended: a success, a failure, or with the original volumes.
+    pub fn restore_finished(&self, reason: &str) {
+        self.restores.get_or_create(&[("reason", reason.to_owned())]).inc();
     }
 
     /// A backup ended.

@@ -7,6 +7,7 @@ use super::status;
 use super::step::{Action, Decision, Refusal};
 use super::validate::{InvalidRestore, RESTORE_FINALIZER, ValidRestore, owner_of, validate};
 use super::watches::{KnownRestore, KnownRestores};
+use crate::api::condition::{self, SUCCEEDED};
 use crate::api::{Reason, Restore, RestoreStatus};
 use crate::controller::call::{CallError, call};
 use crate::controller::effects::{EffectError, Executor, Outcome, Subject};
@@ -149,6 +150,10 @@ async fn reconcile(object: &Restore, context: &Context) -> Result<Passed, Effect
             if matches!(refusal, Refusal::LockHeld) { object.status.as_ref() } else { Some(&decision.status) };
         context.execute(object, (on_object, &resource_version), &told, now).await?; // client
         return Ok(Passed { look_again: told.look_again, told: Told::OtherWords });
+    }
+    if decision.status.is_over() && !before.is_over() {
+        let told = condition::reason(&decision.status.conditions, SUCCEEDED).unwrap_or_default();
+        context.metrics.restore_finished(decision.status.cause.as_ref().map_or(told, |cause| cause.reason.as_str()));
     }
     let told = if object.status.as_ref() == Some(&decision.status) { Told::Nothing } else { Told::News };
     Ok(Passed { look_again: decision.look_again, told })
