@@ -16,8 +16,12 @@ impl Pass<'_> {
         if let Some((actions, obstacle)) = jobs.as_ref().filter(|_| status.direction == Direction::Forward) {
             return Said::Make(actions.clone(), Obstacle { reason: Reason::Swapping, ..obstacle.clone() });
         }
-        if let Some(said) = self.was_started(&journal, status) {
-            return said;
+        let running = self.runs_on_new(&journal).map(str::to_owned);
+        // What a client wrote there is kept, whichever way the restore goes.
+        journal.started |= running.is_some();
+        status.journal = Some(journal.clone());
+        if let Some(pod) = running.filter(|_| status.direction == Direction::Forward) {
+            return Said::Fail(was_started(&pod));
         }
         if let Some(said) = self.scaled_to(&journal, 0, status) {
             return said;
@@ -45,21 +49,6 @@ impl Pass<'_> {
         };
         status::begin(status, next, self.now);
         Said::Next
-    }
-
-    /// Turns back where somebody has started a member on a new volume: it may have copied from one that was not changed
-    /// yet, and may hold what a client wrote.
-    fn was_started(&self, journal: &Journal, status: &mut RestoreStatus) -> Option<Said> {
-        if status.direction == Direction::Back {
-            return None;
-        }
-        let pod = self.runs_on_new(journal)?;
-        let message = format!(
-            "{pod} was started in the middle of the exchange: members that were changed may have copied from those that \
-             were not"
-        );
-        status.journal = Some(Journal { started: true, ..journal.clone() });
-        Some(Said::Fail(Obstacle::new(Reason::StoppingMembers, message)))
     }
 
     /// A member that serves from a new volume.
@@ -103,4 +92,13 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+/// Why a restore turns back when somebody has started a member on a new volume.
+fn was_started(pod: &str) -> Obstacle {
+    let message = format!(
+        "{pod} was started in the middle of the exchange: members that were changed may have copied from those that were \
+         not"
+    );
+    Obstacle::new(Reason::StoppingMembers, message)
 }

@@ -285,3 +285,20 @@ fn a_claim_that_somebody_exchanges_on_the_way_back_is_put_aside_again() {
     assert_eq!((reason(&play), play.data()), ("RolledBack", ORIGINALS.map(str::to_owned).to_vec()));
     assert_eq!(play.data_of("undo-stray-1-0"), "somebody's");
 }
+
+#[test]
+fn what_a_member_wrote_on_a_new_volume_on_the_way_back_is_kept() {
+    let mut play = Play::new();
+    play.until(RestoreStep::Swap);
+    while play.data()[0] != "point" || !play.claims["data-neo4j-0"].is_bound {
+        play.pass(None);
+    }
+    play.annotate(ROLL_BACK_ANNOTATION, "now");
+    play.pass(None);
+    play.until(RestoreStep::Swap);
+    play.scale(3);
+    play.pass(None);
+    play.until(RestoreStep::Ended);
+    assert_eq!((reason(&play), play.data()), ("RolledBack", ORIGINALS.map(str::to_owned).to_vec()));
+    assert_eq!(play.data_of("undo-replaced-0"), "point");
+}
