@@ -70,12 +70,17 @@ impl Undo {
             self.api.get_opt(self.name).await.unwrap().is_none().then_some(())
         })
         .await;
-        for word in ["original", "replaced", "stray", "staged"] {
-            for ordinal in 0..3 {
-                let claim = format!("{}-{word}-{ordinal}", self.name);
-                kubectl(&["-n", NAMESPACE, "delete", "pvc", &claim, "--ignore-not-found", "--wait=false"]);
-            }
+        let claims = kubectl(&["-n", NAMESPACE, "get", "pvc", "-o", "jsonpath={.items[*].metadata.name}"]);
+        let kept: Vec<_> = claims.split_whitespace().filter(|claim| self.has_made(claim)).collect();
+        if !kept.is_empty() {
+            kubectl(&[&["-n", NAMESPACE, "delete", "pvc", "--timeout=60s"][..], &kept].concat());
         }
+    }
+
+    fn has_made(&self, claim: &str) -> bool {
+        let rest = claim.strip_prefix(self.name).and_then(|rest| rest.strip_prefix('-'));
+        let word = rest.and_then(|rest| rest.split('-').next());
+        word.is_some_and(|word| ["original", "replaced", "stray", "staged"].contains(&word))
     }
 
     fn annotate(&self, annotation: &str) {
