@@ -10,7 +10,7 @@ mod volumes;
 #[cfg(test)]
 mod words;
 
-pub use effect::{Effect, OtherObject, ScaleTo};
+pub use effect::{Effect, OtherObject, ScaleTo, record};
 pub use volumes::VolumePatch;
 
 use super::call::{CallError, call};

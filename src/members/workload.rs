@@ -16,10 +16,6 @@ pub struct SetSeen {
     pub replicas: i32,
     /// `spec.ordinals.start`.
     pub first: i32,
-    /// `status.readyReplicas`.
-    pub ready: i32,
-    /// Whether its controller has seen the newest generation and has as many pods as `replicas`.
-    pub is_settled: bool,
     /// As it was read.
     pub object: Box<StatefulSet>,
 }
@@ -29,15 +25,12 @@ impl SetSeen {
     pub fn of(set: StatefulSet) -> Self {
         let spec = set.spec.as_ref();
         let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
-        let status = set.status.clone().unwrap_or_default();
         Self {
             name: set.name_any(),
             uid: set.uid().unwrap_or_default(),
             resource_version: set.resource_version().unwrap_or_default(),
             replicas,
             first: spec.and_then(|spec| spec.ordinals.as_ref()?.start).unwrap_or(0),
-            ready: status.ready_replicas.unwrap_or_default(),
-            is_settled: status.observed_generation >= set.metadata.generation && status.replicas == replicas,
             object: Box::new(set),
         }
     }

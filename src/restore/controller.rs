@@ -5,7 +5,7 @@ use super::effects::{Settings, effects};
 use super::observe::{Observer, observe};
 use super::status;
 use super::step::{Action, Decision, Refusal};
-use super::validate::{InvalidRestore, RESTORE_FINALIZER, ValidRestore, owner_of, validate};
+use super::validate::{InvalidRestore, ValidRestore, owner_of, validate};
 use super::watches::{KnownRestore, KnownRestores};
 use crate::api::condition::{self, SUCCEEDED};
 use crate::api::{Reason, Restore, RestoreStatus};
@@ -123,16 +123,15 @@ async fn reconcile(object: &Restore, context: &Context) -> Result<Passed, Effect
     if restore.is_deleted && is_terminating(&context.client, &restore.owner.namespace).await {
         return context.release(object, &restore, now).await; // client
     }
-    let is_kept = restore.finalizers.iter().any(|finalizer| finalizer == RESTORE_FINALIZER);
-    if status::own(object).is_over() && restore.is_deleted && is_kept {
-        return context.release(object, &restore, now).await; // client
-    }
-    if status::own(object).is_over() && !is_kept {
+    let before = status::own(object);
+    if before.is_over() && !restore.has_finalizer() {
         return Ok(Passed::default());
+    }
+    if before.is_over() && restore.is_deleted {
+        return context.release(object, &restore, now).await; // client
     }
     let discovery = (context.discovery)(&restore.owner.namespace);
     let observer = Observer { client: &context.client, discovery: discovery.as_ref(), locks: &context.locks };
-    let before = status::own(object);
     let decision = match observe(&observer, &restore, &before).await {
         // client
         Ok(world) => decide(&restore, &before, &world, &context.operator_image, now)?,
@@ -168,8 +167,7 @@ impl Context {
         restore: &ValidRestore,
         now: DateTime<Utc>,
     ) -> Result<Passed, EffectError> {
-        let others = restore.finalizers.iter().filter(|finalizer| *finalizer != RESTORE_FINALIZER).cloned().collect();
-        let actions = vec![Action::ReleaseLocks, Action::SetFinalizers(others)];
+        let actions = vec![Action::ReleaseLocks, Action::SetFinalizers(restore.other_finalizers())];
         let status = object.status.clone().unwrap_or_default();
         let decision = Decision { status, actions, notes: Vec::new(), look_again: None };
         self.execute(object, (object.status.as_ref(), &restore.resource_version), &decision, now).await?;

@@ -8,10 +8,9 @@
 
 use super::step::{Action, Decision, Note, Refusal};
 use crate::api::{Owner, Reason, RestoreStatus};
-use crate::controller::effects::{Effect, VolumePatch};
+use crate::controller::effects::{Effect, record};
 use crate::controller::event;
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 
 /// What effects are made of besides the decision.
 #[derive(Clone, Copy)]
@@ -36,7 +35,8 @@ pub fn effects(
     let (locks, changes): (Vec<_>, Vec<_>) =
         decision.actions.iter().partition(|action| matches!(action, Action::TakeLock(_)));
     effects.extend(locks.into_iter().map(effect));
-    match record(&decision.status, before)? {
+    let is_foreign = before.is_some_and(|before| before.uid.is_some() && before.uid != decision.status.uid);
+    match record(&decision.status, before, is_foreign)? {
         Some(record) => effects.push(record),
         None if !changes.is_empty() => effects.push(Effect::RequireUnchanged),
         None => {}
@@ -60,37 +60,14 @@ fn effect(action: &Action) -> Effect<Refusal> {
         Action::MarkClaim(claim) => {
             Effect::MarkClaim { name: claim.name, uid: claim.uid, refusal: Refusal::Refused(Reason::ClaimRefused) }
         }
-        Action::ChangeVolume(change) => Effect::ChangeVolume {
-            volume: VolumePatch {
-                name: change.name,
-                uid: change.uid,
-                resource_version: change.resource_version,
-                patch: change.patch,
-            },
-            refusal: Refusal::Refused(Reason::VolumeRefused),
-        },
+        Action::ChangeVolume(volume) => {
+            Effect::ChangeVolume { volume, refusal: Refusal::Refused(Reason::VolumeRefused) }
+        }
         Action::Scale(to) => Effect::Scale { to, refusal: Some(Refusal::Refused(Reason::ScaleRefused)) },
         Action::DeletePod(pod) => {
             Effect::DeletePod { name: pod.name, uid: pod.uid, refusal: Refusal::Refused(Reason::StoppingMembers) }
         }
     }
-}
-
-/// The status, where it changes anything. One that was written for another object goes first, all of it.
-fn record(
-    status: &RestoreStatus,
-    before: Option<&RestoreStatus>,
-) -> Result<Option<Effect<Refusal>>, serde_json::Error> {
-    if before == Some(status) {
-        return Ok(None);
-    }
-    let is_foreign = before.is_some_and(|before| before.uid.is_some() && before.uid != status.uid);
-    if !is_foreign {
-        return Ok(Some(Effect::RecordStatus(serde_json::to_value(status)?)));
-    }
-    let foreign = serde_json::to_value(before)?;
-    let gone = foreign.as_object().into_iter().flatten().map(|(field, _)| (field.clone(), Value::Null));
-    Ok(Some(Effect::ReplaceStatus(Value::Object(gone.collect()))))
 }
 
 fn told(note: &Note, settings: Settings<'_>) -> Effect<Refusal> {

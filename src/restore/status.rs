@@ -42,11 +42,10 @@ pub fn tell(status: &mut RestoreStatus, obstacle: &Obstacle, now: DateTime<Utc>)
 }
 
 /// What a person sees of a step.
-pub const fn phase(step: RestoreStep, direction: Direction, waits_for_approval: bool) -> RestorePhase {
+pub const fn phase(step: RestoreStep, direction: Direction) -> RestorePhase {
     match (direction, step) {
         (Direction::Back, RestoreStep::Ended) => RestorePhase::RolledBack,
         (Direction::Back, _) => RestorePhase::RollingBack,
-        (Direction::Forward, RestoreStep::Check) if waits_for_approval => RestorePhase::WaitingForApproval,
         (Direction::Forward, RestoreStep::Check) => RestorePhase::Checking,
         (Direction::Forward, RestoreStep::Stage) => RestorePhase::Staging,
         (Direction::Forward, RestoreStep::Stop) => RestorePhase::Stopping,

@@ -1,12 +1,11 @@
 //! What a decision about a restore says. Pure.
 
 use crate::api::{Reason, RestoreStatus, StoreId};
-use crate::controller::effects::ScaleTo;
+use crate::controller::effects::{ScaleTo, VolumePatch};
 use crate::controller::job::JobRef;
 use crate::controller::lock::HeldLock;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use serde_json::Value;
 use std::time::Duration;
 
 /// What a pass does: it records the status, if it has changed, and then makes the changes in their order.
@@ -44,7 +43,7 @@ pub enum Action {
     /// Say on a claim that a volume has been pointed at it.
     MarkClaim(Named),
     /// Change a volume.
-    ChangeVolume(VolumeChange),
+    ChangeVolume(VolumePatch),
     /// Set the replicas of the StatefulSet.
     Scale(ScaleTo),
     /// Delete the pod of a member.
@@ -58,19 +57,6 @@ pub struct Named {
     pub name: String,
     /// Its UID.
     pub uid: String,
-}
-
-/// A change of a volume, if it is as it was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VolumeChange {
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-    /// `metadata.resourceVersion`.
-    pub resource_version: String,
-    /// Merge patch without the three above.
-    pub patch: Value,
 }
 
 /// What is in the way, in a typed reason and in words that say what to do.

@@ -12,13 +12,14 @@
 //! The order within a member: first the volume that leaves the member's claim, then the one that comes.
 
 use super::build;
-use super::step::{Action, Named, Obstacle, VolumeChange};
+use super::step::{Action, Named, Obstacle};
 use super::validate::ValidRestore;
 use super::world::{ClaimSeen, VolumeSeen, World};
 use crate::api::names::{
     ORIGINAL_CLAIM_ANNOTATION, RESTORE_ANNOTATION, RESTORE_UID_ANNOTATION, VOLUME_ROLE_ANNOTATION,
 };
 use crate::api::{Direction, MemberRecord, Reason, VolumeRecord, VolumeRole};
+use crate::controller::effects::VolumePatch;
 use serde_json::{Value, json};
 
 /// The policy under which a volume outlives its claim.
@@ -183,7 +184,7 @@ pub fn retain(
     member: &MemberRecord,
     role: VolumeRole,
     volume: &VolumeSeen,
-) -> Option<VolumeChange> {
+) -> Option<VolumePatch> {
     let annotations = marks(restore, member, role);
     let present = volume.object.metadata.annotations.as_ref();
     let is_marked = annotations
@@ -213,8 +214,8 @@ fn marks(restore: &ValidRestore, member: &MemberRecord, role: VolumeRole) -> Val
 }
 
 /// A change of a volume as it was read.
-pub fn change(volume: &VolumeSeen, patch: Value) -> VolumeChange {
-    VolumeChange {
+pub fn change(volume: &VolumeSeen, patch: Value) -> VolumePatch {
+    VolumePatch {
         name: volume.name.clone(),
         uid: volume.uid.clone(),
         resource_version: volume.resource_version.clone(),

@@ -3,7 +3,7 @@
 
 use super::build::job_name;
 use super::decide::decide;
-use super::step::{Action, Decision, VolumeChange};
+use super::step::{Action, Decision};
 use super::validate::{RESTORE_FINALIZER, ValidRestore, validate};
 use super::world::{ClaimRef, ClaimSeen, Holds, JobSeen, PodSeen, VolumeSeen, World};
 use crate::api::names::RESTORE_UID_ANNOTATION;
@@ -13,6 +13,7 @@ use crate::api::{
 use crate::backup::world::LockState;
 use crate::contract::task::Task;
 use crate::contract::verdict::{Carried, Staged, StoreFolder, Surveyed, Verdict};
+use crate::controller::effects::VolumePatch;
 use crate::controller::job::{JobRef, JobState};
 use crate::discovery::{ClusterView, Located, Registered};
 use crate::members::workload::SetSeen;
@@ -307,7 +308,7 @@ impl Play {
         self.replicas = replicas;
     }
 
-    fn change(&mut self, change: &VolumeChange) {
+    fn change(&mut self, change: &VolumePatch) {
         self.log.push(format!("change volume {} {}", change.name, change.patch));
         let volume = self.volumes.get_mut(&change.name).unwrap();
         if let Some(policy) = change.patch["spec"]["persistentVolumeReclaimPolicy"].as_str() {

@@ -92,6 +92,16 @@ pub struct Deadlines {
 }
 
 impl ValidRestore {
+    /// Whether it has the finalizer that keeps it until it is undone.
+    pub fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|finalizer| finalizer == RESTORE_FINALIZER)
+    }
+
+    /// The finalizers of others.
+    pub fn other_finalizers(&self) -> Vec<String> {
+        self.finalizers.iter().filter(|finalizer| *finalizer != RESTORE_FINALIZER).cloned().collect()
+    }
+
     /// Name of the claim that a volume has while it is not the member's.
     pub fn aside(&self, word: &str, ordinal: i32) -> String {
         format!("{}-{word}-{ordinal}", self.owner.name)

@@ -29,7 +29,7 @@ use crate::api::names::PRUNE_ANNOTATION;
 use crate::api::{BackupScheduleStatus, Kind, Owner};
 use crate::backup::finalizers::FILES_FINALIZER;
 use crate::contract::task::DrillRun;
-use crate::controller::effects::{Effect, OtherObject};
+use crate::controller::effects::{Effect, OtherObject, record};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -56,7 +56,8 @@ pub fn effects(
     before: Option<&BackupScheduleStatus>,
     settings: Settings<'_>,
 ) -> Result<Vec<Effect<Refusal>>, serde_json::Error> {
-    let record = record(&decision.status, before)?;
+    let is_foreign = before.is_some_and(|before| before.uid.is_some() && before.uid != decision.status.uid);
+    let record = record(&decision.status, before, is_foreign)?;
     let mut effects = told(&decision.notes, settings);
     match &decision.step {
         Step::Look(_) | Step::AskTime | Step::Count => return Ok(Vec::new()),
@@ -132,25 +133,6 @@ fn mark(child: &BackupRef) -> Value {
         "annotations": {PRUNE_ANNOTATION: child.schedule_uid},
         "finalizers": finalizers,
     }})
-}
-
-/// The status, where it changes anything. One that was written for another object goes first.
-fn record(
-    status: &BackupScheduleStatus,
-    before: Option<&BackupScheduleStatus>,
-) -> Result<Option<Effect<Refusal>>, serde_json::Error> {
-    if before == Some(status) {
-        return Ok(None);
-    }
-    let is_foreign = before.is_some_and(|before| before.uid.is_some() && before.uid != status.uid);
-    if !is_foreign {
-        return Ok(Some(Effect::RecordStatus(serde_json::to_value(status)?)));
-    }
-    // All of it goes, and the next pass records its own: what is written in this way is of another field manager, and
-    // would stay when it is left out later.
-    let foreign = serde_json::to_value(before)?;
-    let gone = foreign.as_object().into_iter().flatten().map(|(field, _)| (field.clone(), Value::Null));
-    Ok(Some(Effect::ReplaceStatus(Value::Object(gone.collect()))))
 }
 
 fn told(notes: &[Note], settings: Settings<'_>) -> Vec<Effect<Refusal>> {

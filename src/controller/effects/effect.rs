@@ -7,6 +7,7 @@ use crate::controller::lock::HeldLock;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::events::v1::Event;
+use serde::Serialize;
 use serde_json::Value;
 
 /// One write, or a check right before one. `R` says what a refusal means to the controller.
@@ -166,4 +167,23 @@ pub struct ScaleTo {
     pub replicas: i32,
     /// `metadata.resourceVersion` of the StatefulSet: scaling fails when it has changed since.
     pub resource_version: String,
+}
+
+/// The status, where it changes anything. One on the object that was written for another object goes first.
+pub fn record<S: Serialize + PartialEq, R>(
+    status: &S,
+    before: Option<&S>,
+    is_foreign: bool,
+) -> Result<Option<Effect<R>>, serde_json::Error> {
+    if before == Some(status) {
+        return Ok(None);
+    }
+    if !is_foreign {
+        return Ok(Some(Effect::RecordStatus(serde_json::to_value(status)?)));
+    }
+    // All of it goes, and the next pass records its own: what is written in this way is of another field manager, and
+    // would stay when it is left out later.
+    let foreign = serde_json::to_value(before)?;
+    let gone = foreign.as_object().into_iter().flatten().map(|(field, _)| (field.clone(), Value::Null));
+    Ok(Some(Effect::ReplaceStatus(Value::Object(gone.collect()))))
 }

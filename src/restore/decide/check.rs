@@ -159,7 +159,7 @@ impl Pass<'_> {
                 ),
             ));
         }
-        if !self.has_finalizer() {
+        if !self.restore.has_finalizer() {
             let obstacle = Obstacle::new(Reason::Pending, "the restore is about to begin");
             return Said::Make(vec![self.finalizers(true)], obstacle);
         }

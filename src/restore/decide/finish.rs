@@ -1,5 +1,5 @@
-//! Steps `CleanUp` and `Ended`: reclaim policies come back, what is no longer needed goes, and the original volumes go when
-//! their time is over.
+//! Steps `CleanUp` and `Ended`: reclaim policies come back, what is no longer needed goes, and the original volumes go
+//! when their time is over.
 
 use super::stop::no_journal;
 use super::{Pass, Said};
@@ -213,7 +213,7 @@ impl Pass<'_> {
 
     /// Takes the finalizer off: nothing is left to be done.
     fn let_object_go(&self) -> Said {
-        if self.has_finalizer() { quietly(self.finalizers(false)) } else { Said::Rest(None) }
+        if self.restore.has_finalizer() { quietly(self.finalizers(false)) } else { Said::Rest(None) }
     }
 }
 

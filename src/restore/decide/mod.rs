@@ -163,7 +163,7 @@ impl Pass<'_> {
     fn phase(status: &RestoreStatus) -> RestorePhase {
         let failed =
             status.direction == Direction::Forward && status.step == RestoreStep::Ended && status.cause.is_some();
-        if failed { RestorePhase::Failed } else { status::phase(status.step, status.direction, false) }
+        if failed { RestorePhase::Failed } else { status::phase(status.step, status.direction) }
     }
 
     const fn pace(status: &RestoreStatus) -> Duration {
@@ -238,7 +238,6 @@ impl Pass<'_> {
         }
         if status.direction == Direction::Back || (status.step > RestoreStep::Check && !self.restore.rolls_back) {
             let mut status = status;
-            status::tell(&mut status, obstacle, self.now);
             status.phase = Some(RestorePhase::Held);
             status::tell(&mut status, obstacle, self.now);
             let notes = Self::notes(before, &status);
@@ -284,13 +283,8 @@ impl Pass<'_> {
         vec![Note { severity, reason, text: told.message.clone(), turn }]
     }
 
-    /// Whether the restore has the finalizer that keeps it until it is undone.
-    fn has_finalizer(&self) -> bool {
-        self.restore.finalizers.iter().any(|finalizer| finalizer == RESTORE_FINALIZER)
-    }
-
     fn finalizers(&self, with_ours: bool) -> Action {
-        let others = self.restore.finalizers.iter().filter(|finalizer| *finalizer != RESTORE_FINALIZER).cloned();
+        let others = self.restore.other_finalizers().into_iter();
         Action::SetFinalizers(others.chain(with_ours.then(|| RESTORE_FINALIZER.to_owned())).collect())
     }
 }
