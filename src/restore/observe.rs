@@ -48,9 +48,9 @@ pub async fn observe(
     let ordinals = ordinals(set.as_ref(), status);
     let pods = pods(observer.client, restore, &ordinals).await?;
     let members = members_of(set.as_ref(), status);
-    let claims = claims(observer.client, restore, (&ordinals, &members)).await?;
+    let claims = claims(observer.client, restore, &claim_names(restore, status, &ordinals, &members)).await?;
     let volumes = volumes(observer.client, &claims, status).await?;
-    let (jobs, job_pods) = jobs(observer.client, restore, &ordinals).await?;
+    let (jobs, job_pods) = jobs(observer.client, restore, status, &ordinals).await?;
     let point = match status.point {
         None => Some(point(observer.client, restore).await?),
         Some(_) => None,
@@ -137,23 +137,36 @@ fn claims_of(pod: &Pod) -> Vec<String> {
     volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
 }
 
+/// The claims that the step looks at. Only the check asks who else has a claim: under a name of this restore, or beside
+/// the members.
+fn claim_names(restore: &ValidRestore, status: &RestoreStatus, ordinals: &[i32], members: &[i32]) -> Vec<String> {
+    let checks = status.step == RestoreStep::Check;
+    let own = |ordinal: &i32| {
+        format!("{}-{}-{ordinal}", restore.workload.volume_claim_template, restore.workload.stateful_set)
+    };
+    let strays = |ordinal: i32| {
+        let recorded = status.journal.iter().flat_map(|journal| &journal.members);
+        let recorded = recorded.filter(|member| member.ordinal == ordinal).map(|member| member.strays.len()).sum();
+        let number = if checks { STRAYS_MAX } else { recorded };
+        (0..number).map(move |number| stray_claim(restore, ordinal, number))
+    };
+    let aside = members
+        .iter()
+        .flat_map(|ordinal| ASIDE.iter().map(|word| restore.aside(word, *ordinal)).chain(strays(*ordinal)));
+    let owners = if checks { ordinals } else { members };
+    owners.iter().map(own).chain(aside).collect()
+}
+
 async fn claims(
     client: &Client,
     restore: &ValidRestore,
-    (ordinals, recorded): (&[i32], &[i32]),
+    names: &[String],
 ) -> Result<BTreeMap<String, ClaimSeen>, CallError> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &restore.owner.namespace);
     let mut claims = BTreeMap::new();
-    let template = &restore.workload.volume_claim_template;
-    for ordinal in ordinals {
-        let own = format!("{template}-{}-{ordinal}", restore.workload.stateful_set);
-        let strays = (0..STRAYS_MAX).map(|number| stray_claim(restore, *ordinal, number));
-        let is_recorded = recorded.contains(ordinal);
-        let aside = ASIDE.iter().map(|word| restore.aside(word, *ordinal)).chain(strays).filter(|_| is_recorded);
-        for name in std::iter::once(own).chain(aside) {
-            if let Some(claim) = call("read a claim", api.get_opt(&name)).await? {
-                claims.insert(name, claim_seen(claim));
-            }
+    for name in names {
+        if let Some(claim) = call("read a claim", api.get_opt(name)).await? {
+            claims.insert(name.clone(), claim_seen(claim));
         }
     }
     Ok(claims)
@@ -238,6 +251,7 @@ async fn holders(
 async fn jobs(
     client: &Client,
     restore: &ValidRestore,
+    status: &RestoreStatus,
     ordinals: &[i32],
 ) -> Result<(BTreeMap<String, JobSeen>, usize), CallError> {
     let namespace = &restore.owner.namespace;
@@ -254,7 +268,9 @@ async fn jobs(
         let is_terminating = job.metadata.deletion_timestamp.is_some();
         jobs.insert(job.name_any(), JobSeen { job: job_ref(&job), is_terminating, state });
     }
-    for name in missing(restore, ordinals, &jobs) {
+    // Of these Jobs, none is made later.
+    let first = if status.step <= RestoreStep::Stage { ordinals } else { &[] };
+    for name in missing(restore, first, &jobs) {
         // A foreign Job of the name has none of our labels.
         if let Some(job) = call("read a Job", api.get_metadata_opt(&name)).await? {
             let reference = crate::controller::job::JobRef { name: job.name_any(), uid: job.uid().unwrap_or_default() };

@@ -92,29 +92,30 @@ pub fn stray_claim(restore: &ValidRestore, ordinal: i32, number: usize) -> Strin
 
 /// The next change for a member. On the way back only its original volume has to be there.
 pub fn next(restore: &ValidRestore, member: &MemberRecord, direction: Direction, world: &World) -> Move {
-    for (role, volume, claim) in layout(restore, member, direction, world) {
-        if direction == Direction::Back && role != VolumeRole::Original && known(volume, world).is_err() {
-            continue;
-        }
-        match place(restore, member, (role, volume), &claim, world) {
-            Move::Done => {}
-            other => return other,
-        }
-    }
-    Move::Done
+    let mut volumes = layout(restore, member, direction, world);
+    volumes.retain(|(role, volume, _)| {
+        direction == Direction::Forward || *role == VolumeRole::Original || known(volume, world).is_ok()
+    });
+    first_move(restore, member, volumes, world)
 }
 
 /// The next change for a member whose own volume is to be read under its own claim: a StatefulSet may delete the claim
 /// with the member.
 pub fn home(restore: &ValidRestore, member: &MemberRecord, world: &World) -> Move {
-    let all = layout(restore, member, Direction::Back, world).into_iter();
-    for (role, volume, claim) in all.filter(|(role, ..)| *role != VolumeRole::Staged) {
-        match place(restore, member, (role, volume), &claim, world) {
-            Move::Done => {}
-            other => return other,
-        }
-    }
-    Move::Done
+    let mut volumes = layout(restore, member, Direction::Back, world);
+    volumes.retain(|(role, ..)| *role != VolumeRole::Staged);
+    first_move(restore, member, volumes, world)
+}
+
+/// What has to be done first of all that brings these volumes under their claims.
+fn first_move(
+    restore: &ValidRestore,
+    member: &MemberRecord,
+    volumes: Vec<(VolumeRole, &VolumeRecord, String)>,
+    world: &World,
+) -> Move {
+    let moves = volumes.into_iter().map(|(role, volume, claim)| place(restore, member, (role, volume), &claim, world));
+    moves.into_iter().find(|next| *next != Move::Done).unwrap_or(Move::Done)
 }
 
 /// Puts one volume under a claim.
